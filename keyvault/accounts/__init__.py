@@ -1,0 +1,1 @@
+"""People, teams, second factors, sessions and invitations."""

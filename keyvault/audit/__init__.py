@@ -1,0 +1,1 @@
+"""The ledger that proves who did what."""

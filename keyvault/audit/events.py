@@ -1,0 +1,27 @@
+"""The closed list of event names, and the fields that each may carry.
+
+A name or a field that is not listed here is refused by the ledger; a test
+compares the list with docs/events.md.
+"""
+
+from __future__ import annotations
+
+EVENTS: dict[str, frozenset[str]] = {
+    # approvals
+    "request.submitted": frozenset({"kind", "plan_digest", "policy", "policy_version", "revision"}),
+    "request.revised": frozenset({"plan_digest", "revision", "cause"}),
+    "request.decided": frozenset(
+        {"verdict", "plan_digest", "method", "age_s", "stage", "comment", "receipt_digest", "solo"}
+    ),
+    "request.commented": frozenset({"comment"}),
+    "request.withdrawn": frozenset(),
+    "request.expired": frozenset(),
+    "request.invalidated": frozenset({"cause"}),
+    "request.executing": frozenset({"plan_digest", "attempt"}),
+    "request.done": frozenset({"sentence"}),
+    "request.failed": frozenset({"code", "sentence"}),
+    "job.held": frozenset({"kind", "code", "sentence", "attempts"}),
+    "job.resumed": frozenset({"kind"}),
+    "job.refused": frozenset({"kind", "cause"}),
+    "policy.saved": frozenset({"name", "version"}),
+}

@@ -1,0 +1,1 @@
+"""The `keyvault` command: standard library and httpx only."""

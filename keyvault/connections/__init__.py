@@ -1,0 +1,1 @@
+"""Configured accounts at providers, issuing and revoking there, reconciliation."""

@@ -1,0 +1,1 @@
+"""Things a person should look at: what was seen, where, and whether it is closed."""

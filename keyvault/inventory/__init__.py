@@ -1,0 +1,1 @@
+"""Keys, environments, owners and grants: metadata only, never secret bytes."""

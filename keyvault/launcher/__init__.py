@@ -1,0 +1,1 @@
+"""`./kv up`: embedded PostgreSQL and Valkey, and the supervisor over every process."""

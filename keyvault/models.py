@@ -1,0 +1,1 @@
+"""Gather the packages' models for Django; nobody else imports this module."""

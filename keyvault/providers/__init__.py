@@ -1,0 +1,1 @@
+"""Plug-ins for whoever issues a credential: pure, no framework."""

@@ -1,0 +1,1 @@
+"""Versions and sealed values: the only package that opens an envelope."""

@@ -1,0 +1,19 @@
+"""Settings of the test suite: the product's own, with what only tests may relax."""
+
+import os
+import tempfile
+
+os.environ.setdefault("KEYVAULT_SECRET_KEY", "tests-only-not-a-secret-0123456789abcdef")
+os.environ.setdefault("KEYVAULT_BROKER_URL", "redis://localhost:1/0")
+os.environ.setdefault("KEYVAULT_DATA_DIR", tempfile.mkdtemp(prefix="kv-tests-"))
+os.environ.setdefault("KEYVAULT_KEYS_DIR", tempfile.mkdtemp(prefix="kv-keys-"))
+
+from keyvault.settings import *  # noqa: F403
+
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+# Argon2 at its real cost would be most of the suite's time; its parameters are checked elsewhere.
+PASSWORD_HASHERS = ["tests.hashers.FastArgon2"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
