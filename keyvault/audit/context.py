@@ -19,12 +19,13 @@ class Origin:
     on_behalf_of: str = ""
 
 
-_origin: ContextVar[Origin] = ContextVar("origin", default=Origin())
+_NOWHERE = Origin()
+_origin: ContextVar[Origin | None] = ContextVar("origin", default=None)
 
 
 def current() -> Origin:
     """Return the origin of the call in progress."""
-    return _origin.get()
+    return _origin.get() or _NOWHERE
 
 
 @contextmanager
