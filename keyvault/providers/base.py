@@ -1,0 +1,217 @@
+"""The protocol between keyvault and whoever issues credentials.
+
+A provider plug-in is a plain class: no framework, no database, no clock, no
+retries. It reaches the outside only through the `Context` of one call. Rules
+that the conformance suite (`keyvault.providers.testing`) proves:
+
+* reads are pure, and every change is safe to repeat after it succeeded;
+* a failure after which the change may hold is `Ambiguous`, never `Transient`;
+* no secret stands in any error, name or public field;
+* each call returns or raises before `ctx.deadline_at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+from keyvault.providers.errors import (
+    Ambiguous,
+    Conflict,
+    Denied,
+    Misconfigured,
+    NotFound,
+    ProviderError,
+    Transient,
+    Unsupported,
+)
+from keyvault.providers.values import (
+    JSON,
+    Attempt,
+    Capabilities,
+    Field,
+    Issued,
+    LastUse,
+    Page,
+    Problem,
+    Recovery,
+    RemoteKey,
+    Reply,
+    Shape,
+    Validation,
+    Verdict,
+    tag_of,
+)
+
+if TYPE_CHECKING:
+    from keyvault.crypto.secret import Secret
+
+__all__ = [
+    "JSON",
+    "Adopts",
+    "Ambiguous",
+    "Attempt",
+    "Capabilities",
+    "Conflict",
+    "Context",
+    "Denied",
+    "Field",
+    "Http",
+    "Instructs",
+    "Issued",
+    "LastUse",
+    "Mints",
+    "Misconfigured",
+    "NotFound",
+    "Page",
+    "Problem",
+    "Provider",
+    "ProviderError",
+    "Recovery",
+    "RemoteKey",
+    "Reply",
+    "ReportsUse",
+    "Shape",
+    "Suspends",
+    "Transient",
+    "Unsupported",
+    "Validation",
+    "Verdict",
+    "tag_of",
+]
+
+
+class Http(Protocol):
+    """The guarded way out over HTTPS: no redirects, capped in time and size."""
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Reply:
+        """Send one request.
+
+        Raises Misconfigured (the guard refuses the address), Transient (nothing
+        was sent, or only a read was) and Ambiguous (a change lost its answer).
+        """
+
+
+class Context(Protocol):
+    """Everything that one call to a provider may use.
+
+    `config` describes the Connection, `options` the one key, `admin` holds the
+    Connection's unsealed credential. `deadline_at` is on the monotonic clock.
+    """
+
+    @property
+    def config(self) -> Mapping[str, JSON]:
+        """The Connection's settings, by the names of `config_schema`."""
+
+    @property
+    def options(self) -> Mapping[str, JSON]:
+        """The key's settings, by the names of `options_schema`."""
+
+    @property
+    def admin(self) -> Mapping[str, Secret]:
+        """The Connection's credential, by the names of `material_schema`."""
+
+    @property
+    def http(self) -> Http:
+        """The way out over HTTPS."""
+
+    @property
+    def deadline_at(self) -> float:
+        """The time by which the call must have ended, on `time.monotonic`."""
+
+    def remaining(self) -> float:
+        """Return the seconds left. Raises Transient when there are none."""
+
+    def dial(self, host: str, port: int) -> str:
+        """Return the vetted IP address to connect to, or the allowed socket directory.
+
+        Raises Misconfigured when the egress guard refuses, Transient when the
+        name does not resolve.
+        """
+
+
+class Provider(Protocol):
+    """Who issues a credential. One instance serves all calls and keeps no state."""
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    config_schema: ClassVar[Sequence[Field]]
+    material_schema: ClassVar[Sequence[Field]]
+    options_schema: ClassVar[Sequence[Field]]
+
+    def capabilities(self, ctx: Context) -> Capabilities:
+        """Return what this provider can do here, without a call to it."""
+
+    def check(self, ctx: Context) -> list[Problem]:
+        """Return what stands in the way, by reading only. An empty list means ready."""
+
+    def prepare(self, ctx: Context, op_id: str, number: int, current: Issued | None) -> Attempt:
+        """Plan one create, by reading only. Raises Conflict on a quota or a busy slot."""
+
+    def create(self, ctx: Context, attempt: Attempt) -> Issued:
+        """Create the credential of `attempt`: at most one change.
+
+        With CLIENT or NAMED recovery an equal attempt gives an equal result.
+        """
+
+    def find(self, ctx: Context, attempt: Attempt) -> list[RemoteKey]:
+        """Return the enabled credentials that `attempt` made; nothing when it made none."""
+
+    def validate(self, ctx: Context, issued: Issued) -> Validation:
+        """Use the credential once, with no side effect and at no cost. Never raises for outages."""
+
+    def revoke(self, ctx: Context, key: RemoteKey, *, kill_sessions: bool) -> None:
+        """End the credential; an absent one counts as ended. Touches no other id."""
+
+    def inventory(self, ctx: Context, cursor: str | None) -> Page[RemoteKey]:
+        """Return a page of the credentials that exist at the provider."""
+
+
+@runtime_checkable
+class Suspends(Protocol):
+    """A provider that can switch a credential off and on again."""
+
+    def suspend(self, ctx: Context, key: RemoteKey) -> None:
+        """Refuse new uses of the credential until `resume`. Raises NotFound."""
+
+    def resume(self, ctx: Context, key: RemoteKey) -> None:
+        """Undo `suspend`. Raises NotFound when the credential has ended meanwhile."""
+
+
+@runtime_checkable
+class ReportsUse(Protocol):
+    """A provider that knows when a credential was used."""
+
+    def last_use(self, ctx: Context, key: RemoteKey) -> LastUse:
+        """Return the provider's last sight of the credential in use."""
+
+
+@runtime_checkable
+class Adopts(Protocol):
+    """A provider that can take over a credential which a person brings."""
+
+    def adopt(self, ctx: Context, attempt: Attempt, material: Mapping[str, Secret]) -> Issued:
+        """Return the credential under our care, unchanged. Raises Misconfigured on bad material."""
+
+
+@runtime_checkable
+class Instructs(Protocol):
+    """A provider whose changes a person makes by hand."""
+
+    def instructions(self, ctx: Context, act: str) -> Sequence[str]:
+        """Return the steps of `act` ("create" or "revoke") as sentences, in order."""
+
+
+@runtime_checkable
+class Mints(Protocol):
+    """A provider of short-lived credentials (EPHEMERAL)."""
+
+    def mint(self, ctx: Context, subject: str, scopes: Sequence[str], ttl_s: int) -> Issued:
+        """Return a credential for one run that ends by itself after `ttl_s` seconds."""
