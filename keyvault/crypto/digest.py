@@ -1,0 +1,62 @@
+"""Keyed digests and key derivation: what may be stored beside a secret without giving it away."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from keyvault.crypto.secret import Secret
+
+
+class NoIndexKey(Exception):
+    """The index key is not loaded, so no keyed digest can be made."""
+
+
+class _Installed:
+    index_key: Secret | None = None
+    derived: dict[str, bytes] = {}
+
+
+def derive(key: bytes, purpose: str, length: int = 32) -> bytes:
+    """Return a key of `length` bytes for one purpose (HKDF-SHA-256, RFC 5869).
+
+    `key` must be uniformly random, so no salt is needed (section 3.1).
+    """
+    return HKDF(hashes.SHA256(), length, salt=None, info=purpose.encode()).derive(key)
+
+
+def install(index_key: Secret) -> None:
+    """Make `index_key` the root of every keyed digest of this process."""
+    _Installed.index_key = index_key
+    _Installed.derived = {}
+
+
+def keyed(purpose: str, value: bytes | str) -> str:
+    """Return HMAC-SHA-256 of `value` in hex, under a key that serves this purpose only.
+
+    Equal values give equal digests, so it matches and counts without showing;
+    without the index key nobody can test a guess. Raises NoIndexKey.
+    """
+    message = value.encode() if isinstance(value, str) else value
+    return hmac.new(_key(purpose), message, hashlib.sha256).hexdigest()
+
+
+def fingerprint(secret: Secret) -> str:
+    """Return the keyed fingerprint by which a secret is recognised. Raises NoIndexKey."""
+    return keyed("secret fingerprint v1", secret.reveal())
+
+
+def equal(left: str, right: str) -> bool:
+    """Compare two digests in constant time."""
+    return hmac.compare_digest(left.encode(), right.encode())
+
+
+def _key(purpose: str) -> bytes:
+    if _Installed.index_key is None:
+        raise NoIndexKey("The index key is not loaded.")
+    if purpose not in _Installed.derived:
+        _Installed.derived[purpose] = derive(_Installed.index_key.reveal(), purpose)
+    return _Installed.derived[purpose]

@@ -1,0 +1,126 @@
+"""Seal one value for one place: a fresh data key per seal, wrapped by a key-encryption key.
+
+    magic | format | algorithm | kek id | wrapped data key | nonce | ciphertext
+      3       1          1         16       12 + 32 + 16      12     n + 16
+
+Both layers authenticate the same context (kind, id, number, field), so that a
+blob copied to another row, field or version never opens there. AES-256-GCM
+with random 96-bit nonces (NIST SP 800-38D section 8.2.2): the data key is used
+once, and the budget of the keyring bounds the uses of the key-encryption key.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from keyvault.crypto.secret import Secret
+
+if TYPE_CHECKING:
+    from keyvault.crypto.keyring import Keyring
+
+MAGIC = b"kvs"
+FORMAT = 1
+AES_256_GCM = 1
+KEK_ID_BYTES = 16
+KEY_BYTES = 32
+NONCE_BYTES = 12
+TAG_BYTES = 16
+WRAPPED_BYTES = NONCE_BYTES + KEY_BYTES + TAG_BYTES
+_HEADER = MAGIC + bytes((FORMAT, AES_256_GCM))
+_FIXED_BYTES = len(_HEADER) + KEK_ID_BYTES + WRAPPED_BYTES + NONCE_BYTES + TAG_BYTES
+
+
+class Refused(Exception):
+    """The blob is damaged, was sealed for another place or by another key.
+
+    Authenticated encryption cannot tell these apart, and the message must not
+    try: it carries nothing of the blob.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The place a value belongs to. `number` is a version number, or 0.
+
+    Holds ids and field names only: a remote key-encryption key may log it.
+    """
+
+    kind: str
+    id: UUID | int
+    number: int
+    field: str
+
+
+def seal(secret: Secret, *, context: Context, ring: Keyring) -> bytes:
+    """Return a blob that opens only under `context`. Raises keyring.Exhausted."""
+    kek_id = ring.active_id
+    bound = bind(context, kek_id)
+    data_key = bytearray(secrets.token_bytes(KEY_BYTES))
+    try:
+        wrapped = ring.wrap(data_key, bound)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        ciphertext = AESGCM(data_key).encrypt(nonce, secret.reveal(), bound)
+    finally:
+        data_key[:] = bytes(KEY_BYTES)
+    return _HEADER + kek_id + wrapped + nonce + ciphertext
+
+
+def open(  # noqa: A001 - always called qualified, as envelope.open.
+    blob: bytes, *, context: Context, ring: Keyring
+) -> Secret:
+    """Return the secret. Raises Refused, and NoKek when its key-encryption key is absent."""
+    kek_id, wrapped, nonce, ciphertext = _split(bytes(blob))
+    bound = bind(context, kek_id)
+    data_key = ring.unwrap(kek_id, wrapped, bound)
+    plain = bytearray(len(ciphertext) - TAG_BYTES)
+    try:
+        AESGCM(data_key).decrypt_into(nonce, ciphertext, bound, plain)
+    except InvalidTag:
+        plain[:] = bytes(len(plain))
+        raise Refused("a sealed value does not open here") from None
+    finally:
+        data_key[:] = bytes(KEY_BYTES)
+    return Secret.adopt(plain)
+
+
+def kek_id_of(blob: bytes) -> bytes:
+    """Return the id of the key that wrapped this blob's data key. Raises Refused."""
+    return _split(bytes(blob))[0]
+
+
+def bind(context: Context, kek_id: bytes) -> bytes:
+    """Return the canonical form of a context that both layers authenticate.
+
+    Every part carries its length in four bytes, so that no two contexts share
+    one encoding.
+    """
+    parts = (
+        _HEADER,
+        context.kind.encode(),
+        str(context.id).encode(),
+        str(context.number).encode(),
+        context.field.encode(),
+        kek_id,
+    )
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def _split(blob: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    if len(blob) < _FIXED_BYTES or not blob.startswith(_HEADER):
+        raise Refused("a sealed value has an unknown form")
+    kek_at = len(_HEADER)
+    wrapped_at = kek_at + KEK_ID_BYTES
+    nonce_at = wrapped_at + WRAPPED_BYTES
+    text_at = nonce_at + NONCE_BYTES
+    return (
+        blob[kek_at:wrapped_at],
+        blob[wrapped_at:nonce_at],
+        blob[nonce_at:text_at],
+        blob[text_at:],
+    )
