@@ -24,7 +24,7 @@ def act_digest(**fields: JSON) -> str:
     return sha256(plain)
 
 
-def plan_material(  # noqa: PLR0913 - each parameter is one thing that an approval is bound to.
+def plan_material(
     *,
     kind: str,
     payload: JSON,

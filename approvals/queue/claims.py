@@ -14,7 +14,7 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from approvals import ports
-from approvals.queue.models import Job
+from approvals.models import Job
 from approvals.queue.rows import claimable
 
 

@@ -13,7 +13,7 @@ from django.db.models import Min, Q, QuerySet
 from django.db.models.functions import Now
 
 from approvals import ports
-from approvals.queue.models import Job
+from approvals.models import Job
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser

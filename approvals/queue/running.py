@@ -11,9 +11,9 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from approvals import ports
+from approvals.models import Job
 from approvals.queue import backoff, claims
 from approvals.queue.claims import Claim
-from approvals.queue.models import Job
 from approvals.queue.rows import request_of
 
 Handler = Callable[[UUID, ports.Run], None]
