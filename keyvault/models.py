@@ -2,4 +2,7 @@
 
 from __future__ import annotations
 
+from keyvault.audit import models as audit  # noqa: F401
+from keyvault.accounts import devices  # noqa: F401
+from keyvault.accounts import models as accounts  # noqa: F401
 from keyvault.inventory import models as inventory  # noqa: F401

@@ -1,0 +1,142 @@
+"""One count of failures for sign-in, step-up and the API, per user name and per address.
+
+Every try is charged before it is checked and refunded when it succeeds, so
+that a burst of parallel guesses gets no more tries than a slow one. Nothing
+but a complete sign-in clears a person's count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.utils.crypto import salted_hmac
+
+from approvals.ports import Actor, Subject
+from keyvault.accounts import names
+from keyvault.accounts.devices import Lockout
+from keyvault.audit import ledger
+
+FORGET_AFTER = timedelta(hours=1)
+FIRST_LOCK = timedelta(minutes=1)
+LONGEST_LOCK = timedelta(minutes=15)
+LIMITS = {"person": 5, "address": 30}
+_DOOR = Actor("system", "sign-in", "Sign-in")
+
+
+class Rejected(Exception):
+    """A password or code is wrong; the try stays charged."""
+
+
+class LockedOut(Exception):
+    """Too many failures: nothing is checked before `until`."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(f"locked until {until.isoformat()}")
+        self.until = until
+
+
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    """What one try cost, and which locks begin if it fails."""
+
+    buckets: tuple[str, ...]
+    begun: tuple[tuple[str, str, int, datetime], ...]
+
+
+def person_bucket(username: str) -> str:
+    """Return the key under which all spellings of a user name are counted."""
+    return _bucket("person", names.normalise(username[:500]))
+
+
+def _bucket(scope: str, value: str) -> str:
+    return salted_hmac(f"keyvault.lockout.{scope}", value, algorithm="sha256").hexdigest()
+
+
+@contextmanager
+def attempt(*, username: str, ip: str, now: datetime) -> Iterator[None]:
+    """Charge one try for the block; a Rejected leaves it charged, anything else refunds it.
+
+    Raises LockedOut before the block runs.
+    """
+    charge = _charge(username=username, ip=ip, now=now)
+    try:
+        yield
+    except Rejected:
+        _announce(charge, now=now)
+        raise
+    except BaseException:
+        _refund(charge)
+        raise
+    _refund(charge)
+
+
+def clear(*, username: str) -> None:
+    """Forget a person's failures after a complete sign-in; the address keeps its own."""
+    Lockout.objects.filter(bucket=person_bucket(username)).delete()
+
+
+def _charge(*, username: str, ip: str, now: datetime) -> _Charge:
+    scopes = {person_bucket(username): "person", _bucket("address", ip): "address"}
+    with transaction.atomic():
+        begun = []
+        rows = _locked_rows(scopes, now=now)
+        until = max((row.locked_until for row in rows if row.locked_until), default=now)
+        if until > now:
+            raise LockedOut(until)
+        for row in rows:
+            scope = scopes[row.bucket]
+            _count(row, limit=LIMITS[scope], now=now)
+            if row.locked_until:
+                begun.append((row.bucket, scope, row.failures, row.locked_until))
+    return _Charge(tuple(scopes), tuple(begun))
+
+
+def _locked_rows(buckets: dict[str, str], *, now: datetime) -> list[Lockout]:
+    # Made and locked in one order, so that two tries never wait for each other in a ring.
+    wanted = sorted(buckets)
+    Lockout.objects.bulk_create(
+        [Lockout(bucket=bucket, last_failure_at=now) for bucket in wanted], ignore_conflicts=True
+    )
+    rows = Lockout.objects.select_for_update().filter(bucket__in=wanted)
+    return list(rows.order_by("bucket"))
+
+
+def _count(row: Lockout, *, limit: int, now: datetime) -> None:
+    if now - row.last_failure_at > FORGET_AFTER:
+        row.failures = 0
+    row.failures += 1
+    row.last_failure_at = now
+    over = row.failures - limit
+    row.locked_until = None if over < 0 else now + min(FIRST_LOCK * 2 ** min(over, 8), LONGEST_LOCK)
+    row.save(update_fields=["failures", "last_failure_at", "locked_until"])
+
+
+def _refund(charge: _Charge) -> None:
+    begun = {bucket: until for bucket, _, _, until in charge.begun}
+    with transaction.atomic():
+        rows = Lockout.objects.select_for_update().filter(bucket__in=charge.buckets)
+        for row in rows.order_by("bucket"):
+            row.failures = max(row.failures - 1, 0)
+            if row.locked_until == begun.get(row.bucket):
+                row.locked_until = None
+            row.save(update_fields=["failures", "locked_until"])
+
+
+def _announce(charge: _Charge, *, now: datetime) -> None:
+    """Write the lock, not each failure, so that guessing cannot flood the ledger."""
+    if not charge.begun:
+        return
+    with transaction.atomic():
+        for bucket, scope, failures, until in charge.begun:
+            ledger.record(
+                "lockout.started",
+                actor=_DOOR,
+                subject=Subject("lockout", bucket[:16], f"One {scope}"),
+                now=now,
+                fields={"scope": scope, "failures": failures, "until": until.isoformat()},
+                outcome="refused",
+            )

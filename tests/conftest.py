@@ -1,0 +1,96 @@
+"""Fixtures that every test may use: the cast, signed-in clients, keys, and a working flush."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from approvals import ports
+from django.core.management.commands import flush
+from django.db import connections
+from django.test import Client
+from django.utils import timezone
+from keyvault.accounts.directory import Directory
+from keyvault.accounts.models import User
+from keyvault.accounts.presence import Presence
+from keyvault.audit import ledger
+from keyvault.crypto import digest, keyring, keys_dir
+
+from tests import cast as people
+
+
+class Unlimited:
+    """A budget of wraps that never ends."""
+
+    def spend(self, kek_id: bytes) -> None:
+        """Count nothing."""
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> keys_dir.Keys:
+    """Return the keys of the installation under test."""
+    path: Path = tmp_path_factory.mktemp("keys") / "keys"
+    keys_dir.create(path)
+    return keys_dir.load(path)
+
+
+@pytest.fixture(scope="session")
+def _ring(keys: keys_dir.Keys) -> keyring.Keyring:
+    return keyring.load(f"file:{keys.path / 'kek'}", environ={}, budget=Unlimited())
+
+
+@pytest.fixture(autouse=True)
+def installation(keys: keys_dir.Keys, _ring: keyring.Keyring) -> Iterator[keyring.Keyring]:
+    """Unseal the process and bind approvals to this host, anew for each test."""
+    keyring.install(_ring)
+    digest.install(keys.index)
+    ports.bind(
+        recorder=ledger, signer=keys.receipt, directory=Directory(), presence=Presence()
+    )
+    yield _ring
+    keyring.install(_ring)
+
+
+@pytest.fixture
+def now() -> datetime:
+    """Return the moment of the test."""
+    return timezone.now()
+
+
+@pytest.fixture
+def cast(request: pytest.FixtureRequest, now: datetime) -> people.Cast:
+    """Return the cast, made in the database of this test."""
+    marker = request.node.get_closest_marker("django_db")
+    real = marker is not None and marker.kwargs.get("transaction")
+    request.getfixturevalue("transactional_db" if real else "db")
+    return people.assemble(now=now)
+
+
+@pytest.fixture
+def totp() -> Callable[[User], str]:
+    """Return a function that gives a person's current, acceptable code."""
+    return people.totp_code
+
+
+@pytest.fixture
+def client_for() -> Callable[[User], Client]:
+    """Return a function that gives a test client with a verified session of a person."""
+    return lambda user: people.sign_in(Client(), user)
+
+
+def _flush_past_triggers(command: flush.Command, **options: Any) -> None:
+    """Flush with triggers off: the ledger refuses to be emptied, also by a test."""
+    with connections[options["database"]].cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+    try:
+        _flush(command, **options)
+    finally:
+        with connections[options["database"]].cursor() as cursor:
+            cursor.execute("SET session_replication_role = DEFAULT")
+
+
+_flush = flush.Command.handle
+flush.Command.handle = _flush_past_triggers
