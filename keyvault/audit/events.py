@@ -47,4 +47,28 @@ EVENTS: dict[str, frozenset[str]] = {
     "installation.token_made": frozenset({"expires_at"}),
     "installation.set_up": frozenset({"administrator"}),
     "installation.left_solo": frozenset(),
+    # vault
+    "kek.registered": frozenset({"kek_id"}),
+    "version.created": frozenset({"number", "fields"}),
+    "version.issued": frozenset({"number", "remote_id", "provider"}),
+    "version.promoted": frozenset({"number", "remote_id", "previous"}),
+    "version.revoked": frozenset({"number", "remote_id", "cause"}),
+    "version.destroyed": frozenset({"number", "fields", "cause"}),
+    "secret.opened": frozenset({"number", "fields", "purpose", "digest"}),
+    "secret.revealed": frozenset({"number", "fields", "digest", "method"}),
+    "secret.reveal_refused": frozenset({"number", "cause"}),
+    "crypto.context_mismatch": frozenset({"kind", "number", "field", "purpose"}),
+    # findings
+    "finding.opened": frozenset({"kind", "sentence", "detail"}),
+    "finding.closed": frozenset({"kind", "sentence", "detail"}),
+    # connections
+    "connection.created": frozenset({"revision", "provider", "fields", "credential"}),
+    "connection.changed": frozenset({"revision", "provider", "fields", "credential"}),
+    "connection.checked": frozenset({"problems", "verdict"}),
+    "connection.inventoried": frozenset({"known", "orphans", "foreign"}),
+    "connection.orphan_revoked": frozenset({"remote_id", "tag"}),
+    "attempt.written": frozenset({"act", "number", "tag", "provider"}),
+    "attempt.unanswered": frozenset({"act", "number", "tag", "code", "sentence"}),
+    "attempt.settled": frozenset({"act", "number", "tag", "state", "note"}),
+    "intake.received": frozenset({"number", "fields"}),
 }

@@ -1,0 +1,133 @@
+"""Tables of Connections: configured provider accounts, and every call that may change them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import uuid4
+
+from django.contrib.auth.models import Group
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+SLUG_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+
+
+class Connection(models.Model):
+    """One configured account at a provider.
+
+    The admin credential lies sealed in the vault under this id and
+    `credential_number`; `admin_label` and `credential_fingerprint` are what
+    people may see of it. `allowed_hosts` are the private addresses that calls
+    of this Connection may reach. All of these change only by approval, which
+    raises `revision`.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    slug = models.CharField(max_length=40, unique=True)
+    title = models.CharField(max_length=80)
+    provider = models.CharField(max_length=40)
+    environment = models.ForeignKey(
+        "keyvault.Environment", models.PROTECT, null=True, related_name="connections"
+    )
+    team = models.ForeignKey(Group, models.PROTECT, null=True, related_name="connections")
+    config = models.JSONField(default=dict)
+    allowed_hosts = ArrayField(models.CharField(max_length=300), default=list)
+    admin_label = models.CharField(max_length=120, blank=True)
+    credential_number = models.PositiveIntegerField(default=0)
+    credential_fingerprint = models.CharField(max_length=64, blank=True)
+    revision = models.PositiveIntegerField(default=1)
+    request_id = models.UUIDField(null=True)
+    created_at = models.DateTimeField()
+    changed_at = models.DateTimeField()
+    checked_at = models.DateTimeField(null=True)
+    problems = models.JSONField(default=list)
+    inventoried_at = models.DateTimeField(null=True)
+    inventory_due_at = models.DateTimeField()
+    inventory_failures = models.PositiveIntegerField(default=0)
+    foreign_count = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["slug"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(slug__regex=SLUG_PATTERN), name="connection_slug_is_plain"
+            ),
+        ]
+        indexes: ClassVar = [models.Index("inventory_due_at", name="connection_by_inventory")]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Act(models.TextChoices):
+    """What a call changes at the provider."""
+
+    CREATE = "create", "Create"
+    REVOKE = "revoke", "Revoke"
+
+
+class AttemptState(models.TextChoices):
+    """OPEN may have changed the provider; the others are settled.
+
+    DONE had its effect and it is ours; FAILED certainly has none left;
+    ORPHANED may have left a credential behind, which the inventory looks for.
+    """
+
+    OPEN = "open", "Open"
+    DONE = "done", "Done"
+    FAILED = "failed", "Failed"
+    ORPHANED = "orphaned", "Orphaned"
+
+
+class Attempt(models.Model):
+    """One intended change at a provider, committed before the call is made.
+
+    Whatever happens to the process or the answer, this row says what to look
+    for. `tag` names the attempt at the provider; `plan` is the provider's own
+    attempt without its secret part, which lies sealed under this id.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    act = models.CharField(max_length=10, choices=Act)
+    connection = models.ForeignKey(Connection, models.PROTECT, related_name="attempts")
+    key = models.ForeignKey("keyvault.Key", models.PROTECT, related_name="attempts")
+    version_id = models.UUIDField()
+    request_id = models.UUIDField()
+    number = models.PositiveIntegerField()
+    tag = models.CharField(max_length=120)
+    plan = models.JSONField(default=dict)
+    calls = models.PositiveIntegerField(default=0)
+    state = models.CharField(max_length=10, choices=AttemptState, default=AttemptState.OPEN)
+    note = models.TextField(blank=True)
+    created_at = models.DateTimeField()
+    called_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-created_at", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["act", "version_id", "number"], name="attempt_number_once"
+            ),
+            models.UniqueConstraint(
+                fields=["act", "key"],
+                condition=Q(state=AttemptState.OPEN),
+                name="attempt_one_open_per_key",
+            ),
+            models.CheckConstraint(condition=Q(act__in=Act.values), name="attempt_act_known"),
+            models.CheckConstraint(
+                condition=Q(state__in=AttemptState.values), name="attempt_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(state=AttemptState.OPEN, ended_at=None)
+                | (~Q(state=AttemptState.OPEN) & Q(ended_at__isnull=False)),
+                name="attempt_ended_has_date",
+            ),
+        ]
+        indexes: ClassVar = [models.Index("tag", name="attempt_by_tag")]
+
+    def __str__(self) -> str:
+        return f"{self.act} {self.tag}"
