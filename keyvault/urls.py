@@ -5,3 +5,8 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver
 
 urlpatterns: list[URLPattern | URLResolver] = []
+
+handler400 = "keyvault.web.errors.bad_request"
+handler403 = "keyvault.web.errors.forbidden"
+handler404 = "keyvault.web.errors.not_found"
+handler500 = "keyvault.web.errors.broken"

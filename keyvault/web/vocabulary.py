@@ -58,7 +58,7 @@ STATES: dict[str, dict[str, Word]] = {
         "reject": Word("Rejected", "", "x"),
     },
     "job": {
-        "waiting": Word("Waiting", "", "clock"),
+        "ready": Word("Ready", "", "clock"),
         "running": Word("Running", "info", "rotate"),
         "held": Word("Held", "bad", "alert"),
         "done": Word("Done", "ok", "check"),
