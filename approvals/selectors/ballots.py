@@ -1,0 +1,154 @@
+"""Read everything that a judgement needs, and judge: the one way to know who may decide."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from approvals import ports
+from approvals.models import Request
+from approvals.policy.eligibility import Electorate, Facts, electorate
+from approvals.policy.judging import Judgement, Verdict, Vote, judge
+from approvals.policy.rules import Rules
+
+TEAM_ATTRIBUTES = {"owner_team": "team"}
+ACCOUNTS_OF_A_HUMAN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """The state of one vote: the rules, who may decide, what was said and what it amounts to."""
+
+    rules: Rules
+    facts: Facts
+    voters: Electorate
+    votes: tuple[Vote, ...]
+    judgement: Judgement
+
+
+def action_of(request: Request) -> ports.Action:
+    """Rebuild the action of a request. Raises LookupError on a kind nobody registered."""
+    return ports.action_class(request.kind).from_payload(request.payload)
+
+
+class Snapshot:
+    """A directory that asks the host for each group and each person once; for reading lists."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, list[ports.Member]] = {}
+        self._standings: dict[UUID, ports.Standing | None] = {}
+        self._solo: bool | None = None
+
+    def members(self, groups: Collection[str]) -> list[ports.Member]:
+        """Return live memberships of the groups."""
+        missing = [group for group in groups if group not in self._members]
+        self._members.update({group: [] for group in missing})
+        for member in ports.directory().members(missing) if missing else ():
+            self._members[member.group].append(member)
+        return [member for group in groups for member in self._members[group]]
+
+    def standings(self, person_ids: Collection[UUID]) -> dict[UUID, ports.Standing]:
+        """Return the standing of each known id."""
+        missing = [person for person in person_ids if person not in self._standings]
+        found = ports.directory().standings(missing) if missing else {}
+        self._standings.update({person: found.get(person) for person in missing})
+        return {
+            person: standing
+            for person in person_ids
+            if (standing := self._standings[person]) is not None
+        }
+
+    def solo(self) -> bool:
+        """Say whether the installation is in solo mode."""
+        if self._solo is None:
+            self._solo = ports.directory().solo()
+        return self._solo
+
+    def actor(self, person_id: UUID) -> ports.Actor:
+        """Return the snapshot of a person."""
+        return ports.directory().actor(person_id)
+
+
+def read(request: Request, *, now: datetime, directory: ports.Directory | None = None) -> Ballot:
+    """Judge the current revision against who people are now.
+
+    Only decisions on the very digest that is stored now are read, so that a
+    row changed behind the services loses its approvals.
+    """
+    rules = Rules.from_json(request.policy_version.body)
+    roles_then = {role: frozenset(map(UUID, people)) for role, people in request.roles.items()}
+    facts = gather(
+        action_of(request),
+        rules,
+        requester_id=request.requester_id,
+        submitted_at=request.created_at,
+        roles_then=roles_then,
+        now=now,
+        directory=directory,
+    )
+    rows = request.decisions.filter(revision=request.revision, plan_digest=request.plan_digest)
+    votes = tuple(Vote(row.person_id, Verdict(row.verdict), row.stage) for row in rows)
+    return count(rules, facts, votes)
+
+
+def count(rules: Rules, facts: Facts, votes: tuple[Vote, ...]) -> Ballot:
+    """Judge votes under rules and facts that were read before."""
+    voters = electorate(rules, facts)
+    return Ballot(rules, facts, voters, votes, judge(rules, voters, votes))
+
+
+def gather(
+    action: ports.Action,
+    rules: Rules,
+    *,
+    requester_id: UUID,
+    submitted_at: datetime,
+    roles_then: Mapping[str, frozenset[UUID]] | None,
+    now: datetime,
+    directory: ports.Directory | None = None,
+) -> Facts:
+    """Read who people are now. `roles_then=None` takes today's roles: nothing is submitted yet."""
+    directory = directory or ports.directory()
+    roles = {role: action.people(role) for role in sorted(rules.roles)}
+    teams = _teams(action, rules)
+    groups = rules.groups.union(*teams.values()) if teams else rules.groups
+    members = directory.members(sorted(groups))
+    named = {person for stage in rules.stages for person in stage.people}
+    everybody = {requester_id, *named, *(member.person_id for member in members)}
+    everybody.update(*roles.values())
+    return Facts(
+        requester_id=requester_id,
+        submitted_at=submitted_at,
+        now=now,
+        standings=_standings(everybody, directory),
+        members=members,
+        roles=roles,
+        roles_then=roles if roles_then is None else roles_then,
+        teams=teams,
+        solo=directory.solo(),
+    )
+
+
+def _teams(action: ports.Action, rules: Rules) -> dict[str, frozenset[str]]:
+    """Return the groups that host roles stand for, where the action names them."""
+    attributes = action.attributes()
+    return {
+        role: frozenset(attributes[name])
+        for role, name in TEAM_ATTRIBUTES.items()
+        if role in rules.roles and attributes.get(name)
+    }
+
+
+def _standings(people: Iterable[UUID], directory: ports.Directory) -> dict[UUID, ports.Standing]:
+    """Return standings of people and, over a few steps, of the accounts linked to them."""
+    found: dict[UUID, ports.Standing] = {}
+    missing = set(people)
+    for _ in range(ACCOUNTS_OF_A_HUMAN):
+        if not missing:
+            break
+        found.update(directory.standings(missing))
+        linked = {other for standing in found.values() for other in standing.linked}
+        missing = linked - set(found) - missing
+    return found

@@ -1,0 +1,107 @@
+"""Lists of requests: what waits for a person, what a person asked, what concerns a thing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.db.models import F, QuerySet
+
+from approvals.models import Request
+from approvals.selectors import ballots
+from approvals.selectors.access import why_not_vote
+
+if TYPE_CHECKING:
+    from django.contrib.auth.base_user import AbstractBaseUser
+
+QUEUE_LIMIT = 500
+PAGE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request in somebody's queue, with how far its quorum is."""
+
+    request: Request
+    have: int
+    need: int
+    shortfall: str
+
+
+def queue(person: AbstractBaseUser, *, now: datetime | None = None) -> list[Waiting]:
+    """Return what waits for this person's decision, worst first: risk, then time left.
+
+    Without `now` the bar of 24 h after a factor reset is judged at submission.
+    """
+    pending = _pending().order_by("-risk_score", "expires_at", "number")
+    if now is not None:
+        pending = pending.filter(expires_at__gt=now)
+    directory = ballots.Snapshot()
+    found = []
+    for request in pending[:QUEUE_LIMIT]:
+        ballot = ballots.read(request, now=now or request.revised_at, directory=directory)
+        if not why_not_vote(ballot, person.pk):
+            judgement = ballot.judgement
+            found.append(
+                Waiting(request, len(judgement.seated), ballot.rules.quorum, judgement.shortfall)
+            )
+    return found
+
+
+def queue_count(person: AbstractBaseUser, *, now: datetime | None = None) -> int:
+    """Return how many requests wait for this person."""
+    return len(queue(person, now=now))
+
+
+def oldest_pending_at() -> datetime | None:
+    """Return when the oldest undecided request of all was made."""
+    return _pending().order_by("created_at").values_list("created_at", flat=True).first()
+
+
+def stuck(*, now: datetime) -> list[Waiting]:
+    """Return undecided requests whose quorum cannot be reached, with the mend."""
+    directory = ballots.Snapshot()
+    found = []
+    for request in _pending()[:QUEUE_LIMIT]:
+        ballot = ballots.read(request, now=now, directory=directory)
+        if ballot.judgement.shortfall:
+            found.append(
+                Waiting(
+                    request,
+                    len(ballot.judgement.seated),
+                    ballot.rules.quorum,
+                    ballot.judgement.shortfall,
+                )
+            )
+    return found
+
+
+def mine(person: AbstractBaseUser) -> QuerySet[Request]:
+    """Return what this person asked: what needs them first, then newest first."""
+    return (
+        Request.objects.filter(requester_id=person.pk)
+        .select_related("requester", "policy_version__policy")
+        .order_by(F("ended_at").desc(nulls_first=True), "-created_at")
+    )
+
+
+def mine_count(person: AbstractBaseUser) -> int:
+    """Return how many of this person's requests came back with changes asked."""
+    return mine(person).filter(state=Request.State.CHANGES_ASKED).count()
+
+
+def for_subject(kind: str, subject_id: str | UUID) -> QuerySet[Request]:
+    """Return every request about one thing, newest first. The caller has passed its gate."""
+    return (
+        Request.objects.filter(subject_kind=kind, subject_id=str(subject_id))
+        .select_related("requester")
+        .order_by("-created_at")
+    )
+
+
+def _pending() -> QuerySet[Request]:
+    return Request.objects.filter(state=Request.State.PENDING).select_related(
+        "requester", "policy_version__policy"
+    )

@@ -1,0 +1,25 @@
+"""Writes: ask, decide, end, and keep policies. Every outermost one owns its transaction."""
+
+from __future__ import annotations
+
+from approvals.services.asking import Denied, revise, submit
+from approvals.services.deciding import NotEligible, Stale, decide
+from approvals.services.ending import comment, expire, withdraw
+from approvals.services.policies import save_policy, seed_policies
+from approvals.services.states import BadText, Closed
+
+__all__ = [
+    "BadText",
+    "Closed",
+    "Denied",
+    "NotEligible",
+    "Stale",
+    "comment",
+    "decide",
+    "expire",
+    "revise",
+    "save_policy",
+    "seed_policies",
+    "submit",
+    "withdraw",
+]

@@ -1,0 +1,76 @@
+"""Keep policies: every saved wording stays, and open requests meet the stricter one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from approvals import ports
+from approvals.models import Policy, PolicyVersion, Request
+from approvals.policy.rules import Rules, strictness
+from approvals.services import asking, states
+
+JSON = Any
+
+_SEED_LOCK = 7_203_511  # Any number does; it is shared by nobody else.
+
+
+def seed_policies(specs: Iterable[Mapping[str, JSON]], now: datetime) -> int:
+    """Create the default policies that do not exist yet; return how many were new.
+
+    Never touches a policy that exists: an edit made by approval must survive
+    the next start. Runs inside the caller's transaction. Raises BadPolicy.
+    """
+    states.assert_in_transaction()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SEED_LOCK])
+    known = set(Policy.objects.values_list("name", flat=True))
+    fresh = [rules for rules in map(Rules.from_json, specs) if rules.name not in known]
+    for rules in fresh:
+        save_policy(rules=rules, actor=states.POLICY, now=now)
+    return len(fresh)
+
+
+def save_policy(*, rules: Rules, actor: ports.Actor, now: datetime) -> PolicyVersion:
+    """Save a new version of a policy, inside the caller's transaction.
+
+    Undecided requests under the old version are judged again under the
+    stricter of the two, with their decisions cleared. Saving the wording that
+    is in force already changes nothing.
+    """
+    states.assert_in_transaction()
+    policy, _ = Policy.objects.select_for_update().get_or_create(name=rules.name)
+    last = policy.versions.order_by("-number").first()
+    if last is not None and last.body == rules.to_json():
+        return last
+    version = PolicyVersion.objects.create(
+        policy=policy,
+        number=last.number + 1 if last else 1,
+        body=rules.to_json(),
+        saved_at=now,
+        saved_by={"kind": actor.kind, "id": actor.id, "label": actor.label},
+    )
+    ports.recorder().record(
+        "policy.saved",
+        actor=actor,
+        subject=ports.Subject("policy", str(policy.pk), policy.name),
+        now=now,
+        fields={"name": policy.name, "version": version.number},
+    )
+    _judge_again(policy, rules, version=version, now=now)
+    return version
+
+
+def _judge_again(policy: Policy, rules: Rules, *, version: PolicyVersion, now: datetime) -> None:
+    """Move undecided requests to the new version where it is at least as strict."""
+    open_ids = Request.objects.filter(
+        policy_version__policy=policy, state__in=Request.UNDECIDED
+    ).exclude(policy_version=version)
+    for request_id in open_ids.order_by("pk").values_list("pk", flat=True):
+        request = states.lock(request_id)
+        old = Rules.from_json(request.policy_version.body)
+        if request.state in Request.UNDECIDED and strictness(rules) >= strictness(old):
+            asking.rebind(request, version=version, now=now)
