@@ -11,7 +11,18 @@ EVENTS: dict[str, frozenset[str]] = {
     "request.submitted": frozenset({"kind", "plan_digest", "policy", "policy_version", "revision"}),
     "request.revised": frozenset({"plan_digest", "revision", "cause"}),
     "request.decided": frozenset(
-        {"verdict", "plan_digest", "method", "age_s", "stage", "comment", "receipt_digest", "solo"}
+        {
+            "verdict",
+            "plan_digest",
+            "revision",
+            "method",
+            "age_s",
+            "stage",
+            "comment",
+            "receipt_digest",
+            "solo",
+            "state",
+        }
     ),
     "request.commented": frozenset({"comment"}),
     "request.withdrawn": frozenset(),
