@@ -81,7 +81,7 @@ def clear(*, username: str) -> None:
 
 def _charge(*, username: str, ip: str, now: datetime) -> _Charge:
     scopes = {person_bucket(username): "person", _bucket("address", ip): "address"}
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         begun = []
         rows = _locked_rows(scopes, now=now)
         until = max((row.locked_until for row in rows if row.locked_until), default=now)
@@ -117,7 +117,7 @@ def _count(row: Lockout, *, limit: int, now: datetime) -> None:
 
 def _refund(charge: _Charge) -> None:
     begun = {bucket: until for bucket, _, _, until in charge.begun}
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         rows = Lockout.objects.select_for_update().filter(bucket__in=charge.buckets)
         for row in rows.order_by("bucket"):
             row.failures = max(row.failures - 1, 0)
@@ -130,7 +130,7 @@ def _announce(charge: _Charge, *, now: datetime) -> None:
     """Write the lock, not each failure, so that guessing cannot flood the ledger."""
     if not charge.begun:
         return
-    with transaction.atomic():
+    with transaction.atomic(durable=True):
         for bucket, scope, failures, until in charge.begun:
             ledger.record(
                 "lockout.started",

@@ -27,9 +27,7 @@ ADMINISTRATORS, AUDITORS, RESPONDERS = "administrators", "auditors", "responders
 class UserManager(BaseUserManager["User"]):
     """Make and find accounts by the normal form of the user name."""
 
-    def create_user(
-        self, *, username: str, name: str, email: str, created_at: datetime
-    ) -> User:
+    def create_user(self, *, username: str, name: str, email: str, created_at: datetime) -> User:
         """Return a saved account without a password; `services.create_user` is the door.
 
         Raises names.BadName, IntegrityError on a name that is taken.

@@ -23,6 +23,7 @@ from keyvault.audit import ledger
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 ABSOLUTE_S = 12 * 3600
 TOUCH_S = 60
+_ENDED = "keyvault.session_ended"
 STARTED, SEEN, VERIFIED = "started_at", "seen_at", "verified_at"
 
 
@@ -87,12 +88,18 @@ def end(request: HttpRequest, *, now: datetime) -> None:
                 subject=selectors.subject(person),
                 now=now,
             )
-    auth.logout(request)
+    drop(request)
 
 
 def drop(request: HttpRequest) -> None:
     """End a session that is over."""
     auth.logout(request)
+    request.META[_ENDED] = True
+
+
+def was_ended(request: HttpRequest) -> bool:
+    """Say whether this very request ended a session."""
+    return _ENDED in request.META
 
 
 def label(request: HttpRequest) -> str:
