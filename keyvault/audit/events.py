@@ -82,4 +82,22 @@ EVENTS: dict[str, frozenset[str]] = {
     "attempt.unanswered": frozenset({"act", "number", "tag", "code", "sentence"}),
     "attempt.settled": frozenset({"act", "number", "tag", "state", "note"}),
     "intake.received": frozenset({"number", "fields"}),
+    # inventory
+    "environment.created": frozenset({"protected"}),
+    "key.requested": frozenset(
+        {"name", "environment", "provider", "connection", "team", "lifetime_days"}
+    ),
+    "key.redeclared": frozenset(
+        {"name", "environment", "provider", "connection", "team", "lifetime_days"}
+    ),
+    "key.released": frozenset({"state"}),
+    "key.live": frozenset({"expires_at"}),
+    "key.revoked": frozenset(),
+    "key.rotation_due": frozenset({"cause", "due_at"}),
+    "grant.given": frozenset(
+        {"permission", "holder_kind", "holder", "reason", "starts_at", "ends_at"}
+    ),
+    "grant.ended": frozenset(
+        {"permission", "holder_kind", "holder", "reason", "starts_at", "ends_at"}
+    ),
 }

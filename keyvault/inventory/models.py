@@ -86,6 +86,7 @@ class Key(models.Model):
     purpose = models.TextField()
     allowed_hosts = ArrayField(models.CharField(max_length=naming.HOST_MAX), default=list)
     volume_per_day = models.PositiveIntegerField()
+    external_input = models.BooleanField(default=False)
     delivery_mode = models.CharField(max_length=10, choices=DeliveryMode)
     state = models.CharField(max_length=10, choices=KeyState, default=KeyState.REQUESTED)
     labels = ArrayField(models.CharField(max_length=40), default=list)
