@@ -11,15 +11,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from approvals.ports import Actor
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.test import Client
 from django.utils import timezone
-from keyvault.accounts import administrators, factors, selectors, services, sessions, totp
-from keyvault.accounts.devices import Lockout, TOTPDevice
+
+from approvals.ports import Actor
+from keyvault.accounts import factors, selectors, services, sessions, totp
+from keyvault.accounts.devices import Lockout, StepUp, TOTPDevice
 from keyvault.accounts.models import Installation, Team, User
 from keyvault.crypto.secret import Secret
+from keyvault.inventory.models import Environment
 
 PASSWORD = "correct horse battery staple"
 HOST = Actor("system", "tests", "Tests")
@@ -97,14 +99,8 @@ def person(name: str, *, now: datetime, enrolled: bool = True, password: str = P
 
 def enrol(user: User, *, now: datetime) -> TOTPDevice:
     """Give a person a confirmed authenticator with a seed made of their name."""
-    device = TOTPDevice(
-        user=user, name="Authenticator", confirmed=True, created_at=now, confirmed_at=now
-    )
-    device.seal(Secret.of(user.username.ljust(totp.SEED_BYTES, "-")[: totp.SEED_BYTES]))
-    device.save()
-    administrators.lock()
-    administrators.leave_solo_if_two(actor=HOST, now=now)
-    return device
+    seed = Secret.of(user.username.ljust(totp.SEED_BYTES, "-")[: totp.SEED_BYTES])
+    return factors.install(user=user, seed=seed, now=now)
 
 
 def join(user: User, slug: str, *, now: datetime) -> None:
@@ -137,8 +133,6 @@ def totp_code(user: User) -> str:
 
 def proof_for(user: User, *, digest: str, now: datetime) -> Any:
     """Return the id of a fresh, unused step-up of this person for one digest."""
-    from keyvault.accounts.devices import StepUp
-
     return StepUp.objects.create(user=user, method="totp", digest=digest, proved_at=now).pk
 
 
@@ -161,8 +155,6 @@ def recovery_codes(user: User, *, now: datetime) -> list[str]:
 
 
 def _environments(cast: Cast, then: datetime) -> None:
-    from keyvault.inventory.models import Environment
-
     for slug, title, protected in (("dev", "Development", False), ("prod", "Production", True)):
         row, _ = Environment.objects.get_or_create(
             slug=slug, defaults={"title": title, "protected": protected, "created_at": then}

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from approvals.ports import Actor, Subject
+from keyvault.accounts.devices import TOTPDevice
 from keyvault.accounts.models import ADMINISTRATORS, Installation, User
 from keyvault.audit import ledger
 
@@ -23,9 +24,10 @@ class LastAdministrators(Exception):
 
 def enrolled() -> QuerySet[User]:
     """Return the active administrators who have a second factor."""
+    with_factor = TOTPDevice.objects.filter(confirmed=True).values("user_id")
     return User.objects.filter(
-        is_active=True, groups__team__slug=ADMINISTRATORS, totp_devices__confirmed=True
-    ).distinct()
+        is_active=True, groups__team__slug=ADMINISTRATORS, pk__in=with_factor
+    )
 
 
 def lock() -> Installation:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from typing import ClassVar
 
 from django.db import models
 from django.utils import timezone
-from django_otp.models import Device
+from django_otp.models import Device, DeviceManager
 
 from keyvault.accounts import codes, totp
 from keyvault.accounts.models import User
@@ -20,10 +21,10 @@ from keyvault.crypto.envelope import Context
 from keyvault.crypto.secret import Secret
 
 
-class TOTPDevice(Device):
+class TOTPDevice(Device):  # type: ignore[misc]  # django-otp has no types.
     """An authenticator app. The seed is sealed; a time step is accepted once."""
 
-    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="totp_devices")
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     seal_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     sealed_seed = models.BinaryField()
     drift = models.SmallIntegerField(default=0)
@@ -31,6 +32,8 @@ class TOTPDevice(Device):
     created_at = models.DateTimeField()
     confirmed_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[models.Manager[TOTPDevice]] = DeviceManager()
 
     class Meta:
         """Allow one confirmed authenticator per person: replacing is an act of its own."""
@@ -74,12 +77,14 @@ class TOTPDevice(Device):
         return True
 
 
-class RecoverySheet(Device):
+class RecoverySheet(Device):  # type: ignore[misc]  # As above.
     """The set of recovery codes a person holds: a device, so that one of them verifies a session."""
 
-    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="recovery_sheets")
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField()
     confirmed_at = models.DateTimeField(null=True, blank=True)
+
+    objects: ClassVar[models.Manager[RecoverySheet]] = DeviceManager()
 
     class Meta:
         """Allow one confirmed sheet per person."""
@@ -96,7 +101,7 @@ class RecoverySheet(Device):
         spent = self.codes.filter(digest=digest, used_at=None).update(
             used_at=timezone.now()  # noqa: TID251  (django-otp passes no time in.)
         )
-        return spent == 1
+        return bool(spent == 1)
 
 
 class RecoveryCode(models.Model):

@@ -159,6 +159,27 @@ def _record_enrolment(user: User, *, is_change: bool, now: datetime) -> None:
     administrators.leave_solo_if_two(actor=actor, now=now)
 
 
+def install(*, user: User, seed: Secret, now: datetime) -> TOTPDevice:
+    """Put an authenticator with a known seed in force, inside the caller's transaction.
+
+    For the people of the demo and of the tests, who have no phone.
+    """
+    administrators.lock()
+    device = TOTPDevice(
+        user=user, name="Authenticator", confirmed=True, created_at=now, confirmed_at=now
+    )
+    device.seal(seed)
+    device.save()
+    _record_enrolment(user, is_change=False, now=now)
+    return device
+
+
+def discard(*, user: User) -> None:
+    """Remove a person's factors, inside the caller's transaction; the caller records why."""
+    TOTPDevice.objects.filter(user=user).delete()
+    RecoverySheet.objects.filter(user=user).delete()
+
+
 def issue_recovery(*, user: User, now: datetime) -> list[str]:
     """Replace a person's recovery codes and return the new ones, to show once."""
     with transaction.atomic(durable=True):

@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec
 
 from django.http import HttpRequest, HttpResponseBase
 
-from keyvault.accounts import selectors
+from keyvault.accounts import selectors, sessions
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
@@ -21,6 +21,7 @@ View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 PUBLIC, VISITOR, HALF = "public", "visitor", "half signed in"
 SETUP, SIGNED_IN = "set-up", "signed in"
 ROLE_PREFIX = "role: "
+MARK = "gate"
 
 
 class MissingRight(Exception):
@@ -61,12 +62,12 @@ def role_required(*roles: str) -> Callable[[View[P]], View[P]]:
     """Open a view to holders of at least one of the roles now. Raises MissingRight."""
 
     def gate(view: View[P]) -> View[P]:
-        @functools.wraps(view)
-        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-            if not selectors.has_role(selectors.user(request.user.pk), *roles):
+        def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+            if not selectors.has_role(sessions.person(request), *roles):
                 raise MissingRight(roles)
             return view(request, *args, **kwargs)
 
+        functools.update_wrapper(guarded, view)
         return _marked(guarded, ROLE_PREFIX + ", ".join(roles))
 
     return gate
@@ -74,19 +75,14 @@ def role_required(*roles: str) -> Callable[[View[P]], View[P]]:
 
 def of(view: object) -> str | None:
     """Return the name of a view's gate, or None for a view that nobody may call."""
-    gate = getattr(view, "gate", None)
+    gate = getattr(view, MARK, None)
     return gate if isinstance(gate, str) else None
 
 
 def _marked(view: View[P], name: str) -> View[P]:
-    """Return the view behind a wrapper that carries the mark, so that two gates never pile up."""
+    """Mark a view and return it. A second gate on one view is a mistake: TypeError."""
     if of(view) is not None:
         message = f"{view!r} already has the gate {of(view)!r}"
         raise TypeError(message)
-
-    @functools.wraps(view)
-    def gated(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
-        return view(request, *args, **kwargs)
-
-    gated.gate = name  # type: ignore[attr-defined]  # Functions take attributes; types do not say so.
-    return gated
+    setattr(view, MARK, name)
+    return view

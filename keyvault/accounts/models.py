@@ -72,6 +72,9 @@ class User(AbstractBaseUser):
         Group, through="keyvault.LiveMember", related_name="user_set", related_query_name="user"
     )
 
+    # Set by django-otp's middleware: the factor that verified the session, or None.
+    otp_device: models.Model | None
+
     objects = UserManager()
 
     USERNAME_FIELD = "username"
@@ -100,7 +103,7 @@ class User(AbstractBaseUser):
         for secret in settings.SECRET_KEY_FALLBACKS:
             yield self._session_hash(secret=secret)
 
-    def _session_hash(self, *, secret: str | None) -> str:
+    def _session_hash(self, *, secret: str | bytes | None) -> str:
         value = f"{self.password}\x00{self.session_epoch}"
         return salted_hmac(
             "keyvault.accounts.session", value, secret=secret, algorithm="sha256"

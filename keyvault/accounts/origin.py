@@ -15,8 +15,8 @@ def address(request: HttpRequest) -> str:
     KEYVAULT_TRUSTED_PROXIES, and then from the right: the last address that is
     not such a proxy itself. What stands further left, anybody may have written.
     """
-    direct = request.META.get("REMOTE_ADDR", "")
-    hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")]
+    direct = str(request.META.get("REMOTE_ADDR", ""))
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
     for hop in [direct, *reversed(hops)]:
         if not _is_proxy(hop):
             return hop if _parsed(hop) else direct

@@ -13,8 +13,7 @@ from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
 
 from approvals.ports import Actor, Subject
-from keyvault.accounts import administrators, selectors
-from keyvault.accounts.devices import RecoverySheet, TOTPDevice
+from keyvault.accounts import administrators, factors, selectors
 from keyvault.accounts.models import (
     ADMINISTRATORS,
     AUDITORS,
@@ -161,8 +160,7 @@ def reset_factor(
     Enrolling anew takes an invitation; the password alone never does.
     """
     administrators.lock()
-    TOTPDevice.objects.filter(user=user).delete()
-    RecoverySheet.objects.filter(user=user).delete()
+    factors.discard(user=user)
     user.factor_changed_at, user.may_enrol_until = now, None
     user.session_epoch += 1
     user.save(update_fields=["factor_changed_at", "may_enrol_until", "session_epoch"])

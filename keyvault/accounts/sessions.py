@@ -15,6 +15,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
+from approvals.ports import NotVisible
 from keyvault.accounts import lockout, selectors
 from keyvault.accounts.devices import RecoverySheet, TOTPDevice
 from keyvault.accounts.models import User
@@ -61,7 +62,14 @@ def cycle(request: HttpRequest) -> None:
 def is_verified(request: HttpRequest) -> bool:
     """Say whether password and second factor have both opened this session."""
     user = request.user
-    return bool(user.is_authenticated and user.is_active and user.otp_device is not None)
+    return bool(isinstance(user, User) and user.is_active and user.otp_device is not None)
+
+
+def person(request: HttpRequest) -> User:
+    """Return who the session belongs to. Raises NotVisible for a visitor."""
+    if not isinstance(request.user, User):
+        raise NotVisible("nobody is signed in")
+    return request.user
 
 
 def is_over(request: HttpRequest, *, now: datetime) -> bool:
@@ -80,12 +88,11 @@ def touch(request: HttpRequest, *, now: datetime) -> None:
 def end(request: HttpRequest, *, now: datetime) -> None:
     """End the session because the person asked for it."""
     if is_verified(request):
-        person = selectors.user(request.user.pk)
         with transaction.atomic(durable=True):
             ledger.record(
                 "session.closed",
-                actor=selectors.actor(person),
-                subject=selectors.subject(person),
+                actor=selectors.actor(person(request)),
+                subject=selectors.subject(person(request)),
                 now=now,
             )
     drop(request)

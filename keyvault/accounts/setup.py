@@ -92,7 +92,7 @@ def make_administrator(*, person: FirstPerson, now: datetime) -> User:
     with transaction.atomic(durable=True):
         _require_open()
         services.seed_roles(now=now)
-        user = _unfinished() or services.create_user(
+        user = _broken_off() or services.create_user(
             username=person.username, name=person.name, email=person.email, now=now, actor=HOST
         )
         user.username = names.username(person.username)
@@ -105,9 +105,12 @@ def make_administrator(*, person: FirstPerson, now: datetime) -> User:
     return user
 
 
-def _unfinished() -> User | None:
-    """Return the administrator of a try that was broken off before the factor."""
-    return User.objects.filter(totp_devices__confirmed=None).order_by("created_at").first()
+def _broken_off() -> User | None:
+    """Return the administrator of an earlier try, without the factor that it may have got."""
+    user = User.objects.order_by("created_at").first()
+    if user is not None:
+        factors.discard(user=user)
+    return user
 
 
 def _make_administrator(user: User, *, now: datetime) -> None:
