@@ -1,0 +1,23 @@
+"""What people should look at: reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keyvault.findings.models import Finding
+
+
+def open_findings(limit: int = 50) -> Sequence[Finding]:
+    """Return what is open, newest first."""
+    return list(Finding.objects.filter(closed_at=None)[:limit])
+
+
+def open_count() -> int:
+    """Return how many findings are open."""
+    return Finding.objects.filter(closed_at=None).count()
+
+
+def for_subject(kind: str, subject_id: str, *, include_closed: bool = False) -> Sequence[Finding]:
+    """Return the findings about one thing, newest first."""
+    found = Finding.objects.filter(subject_kind=kind, subject_id=subject_id)
+    return list(found if include_closed else found.filter(closed_at=None))

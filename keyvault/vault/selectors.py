@@ -1,0 +1,64 @@
+"""Read versions. Nothing here opens a value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from approvals.ports import NotVisible
+from keyvault.vault.models import Version, VersionState
+
+
+def version(version_id: UUID) -> Version:
+    """Return one version with its key. Raises NotVisible."""
+    found = _all().filter(pk=version_id).first()
+    if found is None:
+        raise NotVisible(str(version_id))
+    return found
+
+
+def by_number(key_id: UUID, number: int) -> Version:
+    """Return one version of a key. Raises NotVisible."""
+    found = _all().filter(key_id=key_id, number=number).first()
+    if found is None:
+        raise NotVisible(f"{key_id} {number}")
+    return found
+
+
+def versions(key_id: UUID) -> Sequence[Version]:
+    """Return every version of a key, newest first."""
+    return list(_all().filter(key_id=key_id).order_by("-number"))
+
+
+def current(key_id: UUID) -> Version | None:
+    """Return the version that whoever uses the key gets, or None."""
+    return _all().filter(key_id=key_id, state=VersionState.CURRENT).first()
+
+
+def pending(key_id: UUID) -> Version | None:
+    """Return the version that is on its way, or None."""
+    return _all().filter(key_id=key_id, state=VersionState.PENDING).first()
+
+
+def live(key_id: UUID) -> Sequence[Version]:
+    """Return the versions that the provider may accept now, oldest first."""
+    states = [VersionState.PENDING, VersionState.CURRENT, VersionState.PREVIOUS]
+    return list(_all().filter(key_id=key_id, state__in=states).order_by("number"))
+
+
+def by_ids(version_ids: Sequence[UUID]) -> dict[UUID, Version]:
+    """Return several versions by id; unknown ids are left out."""
+    return {found.pk: found for found in _all().filter(pk__in=version_ids)}
+
+
+def live_remote_ids(connection_id: UUID) -> dict[str, Version]:
+    """Return what we believe to be alive at one Connection, by the provider's identity."""
+    states = [VersionState.CURRENT, VersionState.PREVIOUS]
+    rows = _all().filter(key__connection_id=connection_id, state__in=states)
+    return {found.remote_id: found for found in rows}
+
+
+def _all() -> QuerySet[Version]:
+    return Version.objects.select_related("key", "revealed_by")

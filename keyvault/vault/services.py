@@ -1,0 +1,215 @@
+"""Write versions: each moves through its states once, with its ledger line, sealed throughout.
+
+    pending -> current -> previous -> revoked -> destroyed
+    pending ---------------------------------> destroyed   (it never came to be)
+
+All but `open_material` and `reveal` run inside the caller's transaction and
+hold the row lock of the key, so that two workers never number, promote or
+revoke at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Max
+
+from approvals.ports import Actor, NotVisible, Subject
+from keyvault.audit import ledger
+from keyvault.crypto.secret import Secret
+from keyvault.inventory.models import Key
+from keyvault.vault import sealing
+from keyvault.vault.models import Version, VersionState
+from keyvault.vault.sealing import Place
+
+_OPENABLE = (VersionState.PENDING, VersionState.CURRENT, VersionState.PREVIOUS)
+_ENDED = (VersionState.REVOKED, VersionState.DESTROYED)
+
+
+class WrongState(Exception):
+    """The version is not in a state that allows this step. The message names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a provider issued: `remote` is its identity there, `public` may be shown."""
+
+    remote_id: str
+    remote: Mapping[str, Any]
+    public: Mapping[str, str]
+    material: Mapping[str, Secret]
+    expires_at: datetime | None = None
+
+
+def begin(*, key_id: UUID, request_id: UUID, now: datetime, actor: Actor) -> Version:
+    """Return this request's pending version of a key; make the next one if there is none.
+
+    Raises WrongState while another request's version is on its way.
+    """
+    key = _locked_key(key_id)
+    pending = key.versions.filter(state=VersionState.PENDING).first()
+    if pending is not None and pending.request_id == request_id:
+        return pending
+    if pending is not None:
+        raise WrongState(f"Version {pending.number} of {key.name} is still on its way.")
+    last = key.versions.aggregate(last=Max("number"))["last"] or 0
+    version = Version.objects.create(
+        key=key, number=last + 1, request_id=request_id, created_at=now
+    )
+    _record("version.created", version, actor, now, {}, request_id)
+    return version
+
+
+def store(
+    *, version_id: UUID, credential: Credential, provider: str, now: datetime, actor: Actor
+) -> Version:
+    """Seal what the provider issued into a pending version. Repeating it replaces the values.
+
+    Raises WrongState, keyring.NoKey, keyring.Exhausted.
+    """
+    version = _locked(version_id)
+    _require(version, VersionState.PENDING)
+    sealing.put(_place(version), credential.material, now=now)
+    version.remote_id, version.remote = credential.remote_id, dict(credential.remote)
+    version.public, version.expires_at = dict(credential.public), credential.expires_at
+    version.fingerprint = sealing.fingerprint(credential.material)
+    version.issued_at = now
+    version.save()
+    fields = {"remote_id": version.remote_id, "provider": provider}
+    _record("version.issued", version, actor, now, fields, version.request_id)
+    return version
+
+
+def promote(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
+    """Make a stored pending version the current one; the one before it enters its grace.
+
+    A version that is current already is returned as it is. Raises WrongState.
+    """
+    version = _locked(version_id)
+    if version.state == VersionState.CURRENT:
+        return version
+    _require(version, VersionState.PENDING)
+    if version.issued_at is None:
+        raise WrongState(f"Version {version.number} has no value yet, so it cannot be current.")
+    before = version.key.versions.filter(state=VersionState.CURRENT).first()
+    if before is not None:
+        before.state = VersionState.PREVIOUS
+        before.save(update_fields=["state"])
+    version.state, version.promoted_at = VersionState.CURRENT, now
+    version.save(update_fields=["state", "promoted_at"])
+    fields = {"remote_id": version.remote_id, "previous": before.number if before else None}
+    _record("version.promoted", version, actor, now, fields, version.request_id)
+    return version
+
+
+def mark_revoked(
+    *, version_id: UUID, cause: str, now: datetime, actor: Actor, request_id: UUID | None
+) -> Version:
+    """Note that the provider refuses this version from now on. Repeating it changes nothing."""
+    version = _locked(version_id)
+    if version.state in _ENDED:
+        return version
+    version.state, version.revoked_at = VersionState.REVOKED, now
+    version.save(update_fields=["state", "revoked_at"])
+    fields = {"remote_id": version.remote_id, "cause": cause}
+    _record("version.revoked", version, actor, now, fields, request_id)
+    return version
+
+
+def destroy(
+    *, version_id: UUID, cause: str, now: datetime, actor: Actor, request_id: UUID | None
+) -> Version:
+    """Delete the sealed values of a version that is revoked or never came to be.
+
+    Raises WrongState for a version that may be in use.
+    """
+    version = _locked(version_id)
+    if version.state == VersionState.DESTROYED:
+        return version
+    _require(version, VersionState.PENDING, VersionState.REVOKED)
+    place = _place(version)
+    names = sealing.fields(place)
+    sealing.remove(place)
+    version.state, version.destroyed_at = VersionState.DESTROYED, now
+    version.save(update_fields=["state", "destroyed_at"])
+    _record("version.destroyed", version, actor, now, {"fields": names, "cause": cause}, request_id)
+    return version
+
+
+def open_material(
+    *, version_id: UUID, actor: Actor, now: datetime, purpose: str
+) -> dict[str, Secret]:
+    """Return the values of a version for use by the product itself, never for a page.
+
+    Outermost: the event is committed before the first byte is opened. Raises
+    NotVisible, WrongState, sealing.Unreadable, keyring.NoKey.
+    """
+    with transaction.atomic(durable=True):
+        version = _locked(version_id)
+        _require(version, *_OPENABLE)
+        place = _place(version)
+        fields = {"fields": sealing.fields(place), "purpose": purpose}
+        _record("secret.opened", version, actor, now, fields, None)
+    subject = subject_of(version)
+    return sealing.take(place, actor=actor, subject=subject, now=now, purpose=purpose)
+
+
+def subject_of(version: Version) -> Subject:
+    """Return the key of a version as the ledger names it."""
+    return Subject("key", str(version.key_id), version.key.name)
+
+
+def place_of(version: Version) -> Place:
+    """Return where the values of a version lie."""
+    return _place(version)
+
+
+def _place(version: Version) -> Place:
+    return Place("key", version.key_id, version.number)
+
+
+def _locked_key(key_id: UUID) -> Key:
+    key = Key.objects.select_for_update(of=("self",)).filter(pk=key_id).first()
+    if key is None:
+        raise NotVisible(str(key_id))
+    return key
+
+
+def _locked(version_id: UUID) -> Version:
+    """Lock the key, then read the version: one order of locks everywhere, so no deadlock."""
+    found = Version.objects.filter(pk=version_id).values_list("key_id", flat=True).first()
+    if found is None:
+        raise NotVisible(str(version_id))
+    _locked_key(found)
+    return Version.objects.select_related("key").get(pk=version_id)
+
+
+def _require(version: Version, *states: VersionState) -> None:
+    if version.state not in states:
+        wanted = " or ".join(str(state.label) for state in states)
+        raise WrongState(
+            f"Version {version.number} is {VersionState(version.state).label}, not {wanted}."
+        )
+
+
+def _record(  # noqa: PLR0917 - private, and every caller passes all of it.
+    event: str,
+    version: Version,
+    actor: Actor,
+    now: datetime,
+    fields: Mapping[str, Any],
+    request_id: UUID | None,
+) -> None:
+    ledger.record(
+        event,
+        actor=actor,
+        subject=subject_of(version),
+        now=now,
+        fields={"number": version.number, **fields},
+        request_id=request_id,
+    )
