@@ -1,0 +1,124 @@
+"""What must happen again and again, and how it is kept apart.
+
+Each duty runs in a thread of its own under its own PostgreSQL advisory lock:
+two clocks are harmless, a duty that fails or hangs stops no other, and when a
+clock dies its locks fall to the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from approvals import services as approvals
+from approvals.relay import Relay
+from keyvault.audit import checkpoints, sequencer
+from keyvault.connections import reconcile
+
+log = logging.getLogger(__name__)
+
+_LOCKS = 0x6B76  # "kv": the first half of each duty's advisory lock.
+_STANDBY_S = 2.0
+_MOST_S = 60.0
+_SAY_AGAIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """A thing to do every `every_s` seconds; `number` makes its lock and never changes.
+
+    `wait` sleeps at most the given seconds and may return early when there is
+    news; without it the duty sleeps until its time.
+    """
+
+    name: str
+    number: int
+    every_s: float
+    run: Callable[[], object]
+    wait: Callable[[float], None] | None = None
+
+
+def all_duties(relay: Relay) -> tuple[Duty, ...]:
+    """Return the duties of the clock. The times are what a person or a check may wait for."""
+    return (
+        Duty("relay", 1, 1.0, relay.tick, relay.wait),
+        Duty("sequencer", 2, 0.05, sequencer.run_once),
+        Duty("checkpoints", 3, 1.0, lambda: checkpoints.run_once(timezone.now())),
+        Duty("lapse", 4, 15.0, lambda: approvals.expire(now=timezone.now())),
+        Duty("reconcile", 5, 60.0, lambda: reconcile.run(now=timezone.now())),
+    )
+
+
+def keep(duty: Duty, stop: threading.Event) -> None:
+    """Do a duty until `stop`; whatever it raises is logged and tried again with backoff."""
+    complaints = _Complaints(duty.name)
+    failures = 0
+    with closing(connection):
+        while not stop.is_set():
+            try:
+                with _lock(duty) as mine:
+                    while mine and not stop.is_set():
+                        duty.run()
+                        failures = complaints.over()
+                        _rest(duty, stop)
+                stop.wait(_STANDBY_S)
+            except Exception as error:  # noqa: BLE001 - the clock outlives every fault of a duty
+                failures += 1
+                complaints.say(error)
+                connection.close()
+                stop.wait(min(duty.every_s * 2 ** min(failures, 10), _MOST_S))
+
+
+def _rest(duty: Duty, stop: threading.Event) -> None:
+    if duty.wait is not None:
+        duty.wait(duty.every_s)
+    else:
+        stop.wait(duty.every_s)
+
+
+@contextmanager
+def _lock(duty: Duty) -> Iterator[bool]:
+    """Hold the duty's lock for as long as this connection lives; say whether it was free."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_LOCKS, duty.number])
+        mine = bool(cursor.fetchone()[0])
+    try:
+        yield mine
+    finally:
+        if mine:
+            _unlock(duty)
+
+
+def _unlock(duty: Duty) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_LOCKS, duty.number])
+    except DatabaseError:
+        # The connection is gone, and the lock went with it.
+        connection.close()
+
+
+class _Complaints:
+    """Log a fault once and then once a minute, so that an outage does not fill the disk."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._said_at, self._count = name, 0.0, 0
+
+    def say(self, error: Exception) -> None:
+        self._count += 1
+        if self._count == 1 or time.monotonic() - self._said_at >= _SAY_AGAIN_S:
+            self._said_at = time.monotonic()
+            log.error("%s failed (time %d): %r", self._name, self._count, error, exc_info=error)
+
+    def over(self) -> int:
+        if self._count:
+            log.info("%s works again after %d failures", self._name, self._count)
+        self._count = 0
+        return 0
