@@ -122,3 +122,8 @@ def history(user: User) -> QuerySet[Membership]:
 def open_invitations() -> QuerySet[Invitation]:
     """Return invitations that are neither used nor withdrawn, newest first."""
     return Invitation.objects.filter(used_at=None, withdrawn_at=None).select_related("invited_by")
+
+
+def invitation_of(request_id: UUID) -> Invitation | None:
+    """Return the invitation that an approved request has opened, or None."""
+    return Invitation.objects.filter(request_id=request_id).first()
