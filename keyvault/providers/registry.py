@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 from keyvault.providers.manual import Manual
 from keyvault.providers.postgresql import PostgreSQL
-from keyvault.providers.valkey import Valkey
 
 if TYPE_CHECKING:
     from keyvault.providers.base import Provider
 
 GROUP = "keyvault.providers"
-BUILT_IN: tuple[Callable[[], Provider], ...] = (PostgreSQL, Valkey, Manual)
+BUILT_IN: tuple[Callable[[], Provider], ...] = (PostgreSQL, Manual)
 
 
 class UnknownKind(LookupError):
