@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _TRUE, _FALSE = {"1", "true", "yes"}, {"0", "false", "no", ""}
 
 
@@ -59,6 +61,42 @@ def integer(name: str, default: int, *, low: int, high: int) -> int:
 def words(name: str, default: str) -> list[str]:
     """Return a list of words separated by commas or white space."""
     return text(name, default).replace(",", " ").split()
+
+
+def networks(name: str, default: str) -> list[str]:
+    """Return a list of networks in CIDR form. Raises BadSetting on a word that is none."""
+    found = words(name, default)
+    for word in found:
+        try:
+            ip_network(word)
+        except ValueError as error:
+            message = f"{name} holds {word!r}, which is no network: {error}."
+            raise BadSetting(message) from error
+    return found
+
+
+def queue_server(address: str) -> str:
+    """Return the queue server's address. Raises BadSetting when anybody could read the queue.
+
+    Beyond this machine it takes a password and TLS; a socket or loopback does without TLS.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in {"redis", "rediss", "redis+socket"}:
+        raise BadSetting(
+            "KEYVAULT_BROKER_URL must begin with redis://, rediss:// or redis+socket://."
+        )
+    is_here = parts.scheme == "redis+socket" or parts.hostname in _LOOPBACK
+    if not is_here and not parts.password:
+        raise BadSetting(
+            "KEYVAULT_BROKER_URL names a queue server on another host without a password. "
+            "Set one there, and write rediss://:password@host:6379/0."
+        )
+    if not is_here and parts.scheme != "rediss":
+        raise BadSetting(
+            "KEYVAULT_BROKER_URL names a queue server on another host without TLS. "
+            "Write rediss:// instead of redis://."
+        )
+    return address
 
 
 def database(name: str) -> dict[str, Any]:

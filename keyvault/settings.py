@@ -11,7 +11,16 @@ from urllib.parse import urlsplit
 
 import django_stubs_ext
 
-from keyvault.environment import boolean, database, integer, secret, text, words
+from keyvault.environment import (
+    boolean,
+    database,
+    integer,
+    networks,
+    queue_server,
+    secret,
+    text,
+    words,
+)
 
 django_stubs_ext.monkeypatch()
 
@@ -152,13 +161,14 @@ USE_I18N = True
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 500
 
-BROKER_URL = secret("KEYVAULT_BROKER_URL")
+BROKER_URL = queue_server(secret("KEYVAULT_BROKER_URL"))
 KEK = text("KEYVAULT_KEK", f"file:{KEYS_DIR / 'kek'}")
 CHECKPOINT_DIR = Path(text("KEYVAULT_CHECKPOINT_DIR", str(DATA_DIR / "checkpoints")))
 CHECKPOINT_SECONDS = integer("KEYVAULT_CHECKPOINT_SECONDS", 60, low=1, high=3600)
 CHECKPOINT_EVENTS = integer("KEYVAULT_CHECKPOINT_EVENTS", 1000, low=1, high=100_000)
 ALLOWED_PLUGINS = words("KEYVAULT_ALLOWED_PLUGINS", "")
 EGRESS_SOCKETS = words("KEYVAULT_EGRESS_SOCKETS", "")
+METRICS_NETWORKS = networks("KEYVAULT_METRICS_NETWORKS", "127.0.0.0/8 ::1")
 
 LOGGING = {
     "version": 1,

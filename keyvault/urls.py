@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, include, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("keyvault.web.urls_frame")),
+]
 
 handler400 = "keyvault.web.errors.bad_request"
 handler403 = "keyvault.web.errors.forbidden"
