@@ -1,0 +1,25 @@
+"""The public conformance suite for provider plug-ins.
+
+Subclass `ProviderConformance` in a pytest module, give it a `bench` fixture
+that returns a new `Bench`, and run it against a real server. `FaultProxy`
+brings the faults for anything that speaks over TCP.
+"""
+
+from __future__ import annotations
+
+from keyvault.providers.testing.bench import Bench, Made, Session, is_listed, listed, make, recover
+from keyvault.providers.testing.proxy import Fault, FaultProxy
+from keyvault.providers.testing.suite import ProviderConformance
+
+__all__ = [
+    "Bench",
+    "Fault",
+    "FaultProxy",
+    "Made",
+    "ProviderConformance",
+    "Session",
+    "is_listed",
+    "listed",
+    "make",
+    "recover",
+]

