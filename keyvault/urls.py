@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, include, path
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("keyvault.web.health")),
     path("", include("keyvault.web.urls_frame")),
 ]
 
