@@ -1,7 +1,75 @@
-"""Join the parts once Django is up: ports, actions, job handlers and the keyring."""
+"""Join the parts once Django is up: ports, keys, actions, job handlers and plug-ins.
+
+Imported by `KeyvaultConfig.ready` alone, when every model exists. Importing a
+module of actions or job handlers registers what it holds.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+from importlib.metadata import entry_points
+
+from django.conf import settings
+
+from approvals import execution, notify, ports
+from keyvault.accounts.directory import Directory
+from keyvault.accounts.presence import Presence
+from keyvault.actions import change_membership, deactivate_person, invite_person, reset_factor
+from keyvault.audit import checkpoints, ledger, verifications
+from keyvault.crypto import digest, keyring, keys_dir, signing
+from keyvault.providers import registry
+from keyvault.vault import seals
+from keyvault.vault.budget import DatabaseBudget
+
+log = logging.getLogger(__name__)
+
+# Importing these registered their actions and job handlers.
+__all__ = [
+    "change_membership",
+    "compose",
+    "deactivate_person",
+    "execution",
+    "invite_person",
+    "notify",
+    "reset_factor",
+    "verifications",
+]
+
 
 def compose() -> None:
-    """Bind approvals' ports, register every action and job handler, load the keyring."""
+    """Load the keys, bind approvals' ports and load the allowed plug-ins.
+
+    Whatever key is missing, the process starts: sealed, saying why. Raises
+    registry.BadPlugin when an allowed plug-in does not load.
+    """
+    _load_keyring()
+    keys = _load_keys()
+    ports.bind(
+        recorder=ledger,
+        signer=keys.receipt if keys else None,
+        directory=Directory(),
+        presence=Presence(),
+    )
+    checkpoints.install(keys.checkpoint if keys else None)
+    registry.load(allowed=settings.ALLOWED_PLUGINS, found=entry_points(group="keyvault.providers"))
+
+
+def _load_keyring() -> None:
+    try:
+        ring = keyring.load(settings.KEK, environ=os.environ, budget=DatabaseBudget())
+    except keyring.NoKey as missing:
+        keyring.uninstall(str(missing))
+        log.warning("sealed start: %s", missing)
+    else:
+        keyring.install(ring, guard=seals.guard)
+
+
+def _load_keys() -> keys_dir.Keys | None:
+    try:
+        keys = keys_dir.load(settings.KEYS_DIR)
+    except (keys_dir.NoKeysDir, signing.BadKey) as missing:
+        log.warning("sealed start: %s", missing)
+        return None
+    digest.install(keys.index)
+    return keys
