@@ -34,19 +34,28 @@ def page(request: HttpRequest, name: str, *, status: int, **extra: Any) -> HttpR
     return HttpResponse(body, status=status, headers={"Cache-Control": "no-store"})
 
 
-def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+def bad_request(
+    request: HttpRequest,
+    exception: Exception | None = None,  # noqa: ARG001 - Django passes it; no page shows it.
+) -> HttpResponse:
     """Answer a request that no page of the console sends."""
     return page(request, "bad_request", status=400)
 
 
 def forbidden(
-    request: HttpRequest, exception: Exception | None = None, *, missing: str = ""
+    request: HttpRequest,
+    exception: Exception | None = None,  # noqa: ARG001
+    *,
+    missing: str = "",
 ) -> HttpResponse:
     """Answer an act that this person may not do; `missing` names the right and who grants it."""
     return page(request, "forbidden", status=403, missing=missing)
 
 
-def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+def not_found(
+    request: HttpRequest,
+    exception: Exception | None = None,  # noqa: ARG001
+) -> HttpResponse:
     """Answer alike for what does not exist and for what this person may not see."""
     return page(request, "not_found", status=404)
 

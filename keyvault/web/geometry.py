@@ -30,7 +30,7 @@ def day(moment: date) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One stretch of a bar: place, width, CSS class, and a label over its middle."""
+    """One stretch of a bar: place, width, CSS class, and a label at its middle."""
 
     x: str
     width: str
@@ -103,12 +103,13 @@ def lifeline(
 
 def _segment(version: Version, place: _Place, now: datetime) -> Segment:
     left = place(version.start)
+    is_current = version.state == "current"
     width = max(place(version.end or now) - left - _GAP, _GAP)
     return Segment(
         x=percent(left),
         width=percent(width),
         css=_VERSION_CSS[version.state],
-        label=f"v{version.number}" if width >= _LABEL_ROOM else "",
+        label=f"v{version.number}" if is_current or width >= _LABEL_ROOM else "",
         middle=percent(left + width / 2),
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from django.conf import settings
 from django.contrib.staticfiles import finders
-from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple, RadioSelect
+from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple, RadioSelect, Textarea
 from django.template import Context
 from django.utils import timezone
 
@@ -73,12 +73,17 @@ def initials_of_thing(name: str) -> str:
 # --- forms -------------------------------------------------------------------------------
 
 
+_DJANGO_ROWS = "10"
+
+
 def control(bound: BoundField) -> dict[str, Any]:
     """Return a bound field with its widget's shape, and its help tied to it."""
     widget = bound.field.widget
     many = isinstance(widget, RadioSelect | CheckboxSelectMultiple)
     single = isinstance(widget, CheckboxInput)
-    attributes = {} if many or single else {"class": "in"}
+    attributes = {} if many or single else {"class": f"in {widget.attrs.get('class', '')}".strip()}
+    if isinstance(widget, Textarea) and widget.attrs.get("rows") == _DJANGO_ROWS:
+        attributes["rows"] = "3"
     return {
         "bound": bound,
         "many": many,

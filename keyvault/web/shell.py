@@ -8,26 +8,22 @@ that all is well.
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
-from django.db import DatabaseError
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
+from approvals import selectors as approvals
+from keyvault.accounts import sessions
 from keyvault.web import parts, trust
+from keyvault.web.known import known
 
 if TYPE_CHECKING:
     from keyvault.accounts.models import User
-
-log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 HTMX = {
     "includeIndicatorStyles": False,
@@ -70,8 +66,7 @@ class Shell:
     @cached_property
     def signed_in(self) -> bool:
         """Say whether the person has passed both factors."""
-        user = getattr(self._request, "user", None)
-        return bool(user and user.is_authenticated and user.is_verified())
+        return hasattr(self._request, "user") and sessions.is_verified(self._request)
 
     @property
     def demo(self) -> bool:
@@ -117,8 +112,8 @@ class Shell:
         return [entry for _, group in self.groups for entry in group if entry.slug in _TABS]
 
     def _work(self) -> list[Entry]:
-        queue = known("approvals", lambda: _approvals().queue_count(self.person))
-        mine = known("requests", lambda: _approvals().mine_count(self.person))
+        queue = known("approvals", lambda: approvals.queue_count(self.person))
+        mine = known("requests", lambda: approvals.mine_count(self.person))
         return _present(
             Entry("home", "home", "Overview", address("overview")),
             Entry(
@@ -152,19 +147,6 @@ _TABS = frozenset({"home", "inbox", "mine", "keys"})
 
 def _present(*entries: Entry) -> list[Entry]:
     return [entry for entry in entries if entry.href]
-
-
-def _approvals() -> Any:  # noqa: ANN401
-    return import_module("approvals.selectors")
-
-
-def known(what: str, read: Callable[[], _T]) -> _T | None:
-    """Return what `read` returns, or None with a log line when the database fails."""
-    try:
-        return read()
-    except (DatabaseError, ImportError):
-        log.exception("shell.unknown", extra={"part": what})
-        return None
 
 
 def address(name: str) -> str:

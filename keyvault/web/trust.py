@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+
+from django.conf import settings
+
+from approvals import queue
+from keyvault.accounts import selectors as accounts
+from keyvault.audit import checkpoints
+from keyvault.vault import seals
+from keyvault.web import moments
+from keyvault.web.known import known
+
+# A due job is taken within seconds; a minute means that nobody works.
+LATE, STOPPED = timedelta(seconds=20), timedelta(minutes=1)
+# A checkpoint may miss its turn once before anybody should look.
+MISSED_TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +30,42 @@ class Line:
 
 
 def lines(now: datetime) -> list[Line]:
-    """Return the lines for ledger, work and vault."""
-    return [
-        Line("", "Ledger", "unknown"),
-        Line("", "Work", "unknown"),
-        Line("", "Vault", "unknown"),
+    """Return the lines for ledger, work and vault, and one more while in solo mode."""
+    found = [
+        known("ledger", lambda: ledger(now)) or Line("", "Ledger", "unknown"),
+        known("work", lambda: work(now)) or Line("", "Work", "unknown"),
+        known("vault", vault) or Line("", "Vault", "unknown"),
     ]
+    if known("solo", accounts.solo):
+        found.append(Line("warn", "Solo mode", "one administrator"))
+    return found
+
+
+def ledger(now: datetime) -> Line:
+    """Return how old the last signed checkpoint is."""
+    last = checkpoints.latest()
+    if last is None:
+        return Line("", "Ledger", "not signed yet")
+    age = now - last.at
+    late = age > timedelta(seconds=settings.CHECKPOINT_SECONDS * MISSED_TURNS)
+    return Line("warn" if late else "ok", "Ledger", f"signed {moments.span(age)} ago")
+
+
+def work(now: datetime) -> Line:
+    """Return whether due jobs are taken, and how many wait for a person."""
+    held = len(queue.held())
+    oldest = queue.oldest_due_at()
+    waits = now - oldest if oldest else timedelta(0)
+    if waits >= STOPPED:
+        return Line("bad", "Work", f"stopped for {moments.span(waits)}")
+    if held:
+        return Line("warn", "Work", f"{held} job{'' if held == 1 else 's'} held")
+    if waits >= LATE:
+        return Line("warn", "Work", f"{moments.span(waits)} behind")
+    return Line("ok", "Work", "up to date")
+
+
+def vault() -> Line:
+    """Return whether this process can open and seal."""
+    sealed = seals.seal_state().is_sealed
+    return Line("bad", "Vault", "sealed") if sealed else Line("ok", "Vault", "open")

@@ -13,6 +13,7 @@ for (const name of ["pointerdown", "keydown", "scroll"]) {
 
 function show(alive) {
   for (const sign of document.querySelectorAll("[data-live-sign]")) {
+    sign.hidden = false;
     sign.querySelector(".dot")?.classList.toggle("ok", alive);
     sign.querySelector("[data-live-text]").textContent = alive
       ? "live"

@@ -1,0 +1,106 @@
+"""Answer the one poll of each page: the versions of the topics that it shows.
+
+A version is a short text that changes when the page should ask again. Every
+topic checks what this person may see, on every poll; one that is unknown,
+hidden or gone is left out of the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
+from django.views.decorators.http import require_GET
+
+from approvals import queue as jobs
+from approvals import selectors as approvals
+from approvals.ports import NotVisible
+from keyvault.accounts import gates
+from keyvault.accounts import selectors as accounts
+from keyvault.inventory.access import access_key
+from keyvault.web import trust
+
+if TYPE_CHECKING:
+    from keyvault.accounts.models import User
+
+MAX_TOPICS = 8
+MAX_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One topic of one poll: who asks, the name behind the colon, and when."""
+
+    person: User
+    name: str
+    now: datetime
+
+
+def _queue(ask: Ask) -> object:
+    rows = approvals.queue(ask.person, now=ask.now)
+    return [(row.request.pk, row.request.revision, row.have) for row in rows]
+
+
+def _mine(ask: Ask) -> object:
+    return [(row.pk, row.state, row.revision) for row in approvals.mine(ask.person)[:MAX_ROWS]]
+
+
+def _request(ask: Ask) -> object:
+    found = approvals.access_request(ask.person, UUID(ask.name))
+    votes = found.decisions.order_by("pk").values_list("pk", flat=True)
+    return (found.state, found.revision, list(votes))
+
+
+def _key(ask: Ask) -> object:
+    found = access_key(ask.person, ask.name, "view")
+    return (found.state, found.expires_at, found.rotation_due_at)
+
+
+def _trust(ask: Ask) -> object:
+    return trust.lines(ask.now)
+
+
+def _jobs(_: Ask) -> object:
+    return ([job.id for job in jobs.held()], jobs.oldest_due_at())
+
+
+TOPICS: dict[str, Callable[[Ask], object]] = {
+    "queue": _queue,
+    "mine": _mine,
+    "request": _request,
+    "key": _key,
+    "trust": _trust,
+    "jobs": _jobs,
+}
+
+
+def version(person: User, topic: str, *, now: datetime) -> str:
+    """Return the version of `kind` or `kind:name`. Raises NotVisible."""
+    kind, _, name = topic.partition(":")
+    if kind not in TOPICS:
+        raise NotVisible(topic)
+    try:
+        state = TOPICS[kind](Ask(person, name, now))
+    except ValueError:
+        raise NotVisible(topic) from None
+    return hashlib.blake2b(repr(state).encode(), digest_size=8).hexdigest()
+
+
+@gates.signed_in
+@require_GET
+def live(request: HttpRequest) -> JsonResponse:
+    """Return `{topic: version}` for what is asked for and visible."""
+    person, now = accounts.user(request.user.pk), timezone.now()
+    found = {}
+    for topic in request.GET.get("t", "").split(",")[:MAX_TOPICS]:
+        try:
+            found[topic] = version(person, topic, now=now)
+        except NotVisible:
+            continue
+    return JsonResponse(found)

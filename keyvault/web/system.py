@@ -1,0 +1,164 @@
+"""The system page: what guards the ledger and the vault, what works, and what waits for a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from approvals import queue
+from approvals import selectors as approvals
+from approvals.ports import NotVisible
+from keyvault.accounts import gates, sessions
+from keyvault.accounts import selectors as accounts
+from keyvault.audit import checkpoints, protection, sequencer, tree
+from keyvault.findings import selectors as findings
+from keyvault.vault import seals
+from keyvault.web import csp, trust
+from keyvault.web.known import known
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from keyvault.accounts.models import User
+    from keyvault.findings.models import Finding
+
+OPERATORS = ("administrators", "responders", "auditors")
+MENDERS = "administrators"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One card of facts. A block that cannot be read has no facts and says so."""
+
+    slug: str
+    title: str
+    line: trust.Line
+    facts: list[tuple[str, object]]
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRow:
+    """A held job with what it serves, and whether this person may take it up again."""
+
+    job: queue.HeldJob
+    label: str
+    href: str
+    may_resume: bool
+
+
+@gates.signed_in
+@require_GET
+def system(request: HttpRequest) -> HttpResponse:
+    """Show the state of the installation; jobs and findings as far as this person may see them."""
+    person, now = sessions.person(request), timezone.now()
+    page = {
+        "nav": "system",
+        "now": now,
+        "blocks": blocks(now),
+        "held": known("held jobs", lambda: held(person)),
+        "findings": known("findings", lambda: open_findings(person)),
+        "reports": csp.reports.latest() if accounts.has_role(person, *OPERATORS) else [],
+    }
+    return render(request, "keyvault/system/system.html", page)
+
+
+@gates.signed_in
+@require_POST
+def resume(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Give a held job fresh tries. Raises NotVisible to whoever may not."""
+    person, now = sessions.person(request), timezone.now()
+    if job_id not in {row.job.id for row in held(person) if row.may_resume}:
+        raise NotVisible(f"job {job_id}")
+    try:
+        queue.resume(job_id=job_id, person=person, now=now)
+    except queue.NotHeld as error:
+        messages.warning(request, str(error))
+    else:
+        messages.success(request, "The job was taken up again; it starts within seconds.")
+    return redirect("system")
+
+
+def held(person: User) -> list[HeldRow]:
+    """Return the held jobs of requests that a person may see; operators see all."""
+    sees_all = accounts.has_role(person, *OPERATORS)
+    mends_all = accounts.has_role(person, MENDERS)
+    rows = (_held_row(job, person, mends_all=mends_all) for job in queue.held())
+    return [row for row in rows if sees_all or row.label]
+
+
+def _held_row(job: queue.HeldJob, person: User, *, mends_all: bool) -> HeldRow:
+    """Return one row; its label is empty where the person may not see what the job serves."""
+    if not job.kind.startswith("request."):
+        return HeldRow(job, "", "", mends_all)
+    try:
+        served = approvals.access_request(person, job.subject_id)
+    except NotVisible:
+        return HeldRow(job, "", "", mends_all)
+    is_own = served.requester_id == person.pk
+    return HeldRow(job, str(served), f"/approvals/{served.pk}/", mends_all or is_own)
+
+
+def open_findings(person: User) -> Sequence[Finding]:
+    """Return what is open, for those whose work it is to look."""
+    return findings.open_findings() if accounts.has_role(person, *OPERATORS) else ()
+
+
+def blocks(now: datetime) -> list[Block]:
+    """Return the cards of the page; each stands for itself when it cannot be read."""
+    readers = (("Ledger", lambda: ledger(now)), ("Work", lambda: work(now)), ("Vault", vault))
+    return [
+        known(title, read) or Block(title.lower(), title, trust.Line("", title, "unknown"), [])
+        for title, read in readers
+    ]
+
+
+def ledger(now: datetime) -> Block:
+    """Return size, protection, last checkpoint and how far the sequencer is behind."""
+    last, behind = checkpoints.latest(), sequencer.waiting().count()
+    return Block(
+        "ledger",
+        "Ledger",
+        trust.ledger(now),
+        [
+            ("Events", f"{tree.state().size:,}".replace(",", "\u202f")),
+            ("Protected by", protection.found().value),
+            ("Last checkpoint", f"no. {last.number}, {last.size} events" if last else "none yet"),
+            ("Not yet in the tree", f"{behind} event{'' if behind == 1 else 's'}"),
+        ],
+        "Checkpoints are signed and kept outside the database, so that a rewritten ledger shows.",
+    )
+
+
+def work(now: datetime) -> Block:
+    """Return what is due, what is late and what is held."""
+    oldest = queue.oldest_due_at()
+    return Block(
+        "work",
+        "Work",
+        trust.work(now),
+        [
+            ("Oldest due job", oldest or "nothing waits"),
+            ("Held for a person", len(queue.held())),
+        ],
+        "A job that nobody takes within a minute means that no worker runs.",
+    )
+
+
+def vault() -> Block:
+    """Return whether secrets can be opened, and with which key-encryption key."""
+    state = seals.seal_state()
+    return Block(
+        "vault",
+        "Vault",
+        trust.vault(),
+        [("State", state.sentence), ("Key-encryption key", state.kek_id or "not available")],
+        "The key-encryption key lives outside the database.",
+    )
