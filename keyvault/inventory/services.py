@@ -46,6 +46,18 @@ def subject(key: Key) -> Subject:
     return Subject("key", str(key.pk), key.name)
 
 
+def lock(*, key_id: UUID) -> Key:
+    """Return the key under a row lock: two ends of one key must not interleave.
+
+    Raises NotVisible.
+    """
+    _assert_in_transaction()
+    try:
+        return Key.objects.select_for_update().get(pk=key_id)
+    except Key.DoesNotExist:
+        raise NotVisible(f"key {key_id}") from None
+
+
 def register(
     *, declared: Declaration, provider: str, connection_id: UUID, owner: User, now: datetime
 ) -> Key:
@@ -93,7 +105,7 @@ def redeclare(
     NameTaken, WrongState.
     """
     _assert_in_transaction()
-    key = _lock(key_id)
+    key = lock(key_id=key_id)
     if key.state != KeyState.REQUESTED or key.released_at is not None:
         raise WrongState(key)
     before = _comparable(key)
@@ -110,7 +122,7 @@ def go_live(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> K
     Raises WrongState when it is neither requested by this request nor live.
     """
     _assert_in_transaction()
-    key = _lock(key_id)
+    key = lock(key_id=key_id)
     if key.state == KeyState.LIVE and key.request_id == request_id:
         return key
     if key.state != KeyState.REQUESTED or key.released_at or key.request_id != request_id:
@@ -134,7 +146,7 @@ def revoke(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> Ke
     Raises WrongState on a key that never lived.
     """
     _assert_in_transaction()
-    key = _lock(key_id)
+    key = lock(key_id=key_id)
     if key.state == KeyState.REVOKED:
         return key
     if key.state == KeyState.REQUESTED:
@@ -150,7 +162,7 @@ def revoke(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> Ke
 def release(*, key_id: UUID, request_id: UUID, state: str, actor: Actor, now: datetime) -> None:
     """Free the name of a key whose request ended undone. Does nothing to a key that lived."""
     _assert_in_transaction()
-    key = _lock(key_id)
+    key = lock(key_id=key_id)
     if key.state != KeyState.REQUESTED or key.released_at is not None:
         return
     key.released_at = now
@@ -166,7 +178,7 @@ def want_rotation(
 ) -> Key:
     """Bring a live key's next rotation forward to `due_at`, with its cause. Never back."""
     _assert_in_transaction()
-    key = _lock(key_id)
+    key = lock(key_id=key_id)
     if key.state != KeyState.LIVE or (key.rotation_due_at and key.rotation_due_at <= due_at):
         return key
     key.rotation_due_at, key.rotation_cause = due_at, cause
@@ -241,14 +253,6 @@ def _save_name(key: Key, *, is_new: bool) -> None:
         if _NAME_CONSTRAINT not in str(error):
             raise
         raise NameTaken(key.name) from error
-
-
-def _lock(key_id: UUID) -> Key:
-    """Return the key under a row lock: two ends of one key must not interleave."""
-    try:
-        return Key.objects.select_for_update().get(pk=key_id)
-    except Key.DoesNotExist:
-        raise NotVisible(f"key {key_id}") from None
 
 
 def _comparable(key: Key) -> dict[str, JSON]:

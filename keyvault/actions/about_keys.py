@@ -1,0 +1,93 @@
+"""What every act on a key shares: whom it concerns, what policies match on, who may look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from approvals import ports, selectors
+from approvals.ports import Actor
+from keyvault.accounts import selectors as people
+from keyvault.accounts.models import ADMINISTRATORS, AUDITORS
+from keyvault.inventory import access, limits
+from keyvault.inventory.models import Environment, Key
+
+WORKER = Actor("system", "worker", "keyvault")
+NONE = "none"
+
+
+class AlreadyAsked(Exception):
+    """The same act on the same key waits for a decision or is running; carries its request."""
+
+    def __init__(self, sentence: str, request_id: UUID) -> None:
+        super().__init__(sentence)
+        self.request_id = request_id
+
+
+def attributes(
+    *,
+    environment: Environment,
+    provider: str,
+    team: str,
+    labels: Iterable[str],
+    lifetime_days: int,
+) -> dict[str, frozenset[str]]:
+    """Return what policies match on."""
+    return {
+        "environment": frozenset({environment.slug}),
+        "protected": frozenset({"yes" if environment.protected else "no"}),
+        "provider": frozenset({provider}),
+        "team": frozenset({team}),
+        "label": frozenset(labels),
+        "lifetime": frozenset({limits.span_class(lifetime_days)}),
+    }
+
+
+def attributes_of(key: Key) -> dict[str, frozenset[str]]:
+    """Return what policies match on for a key that exists."""
+    return attributes(
+        environment=key.environment,
+        provider=key.provider,
+        team=key.team.team.slug,
+        labels=key.labels,
+        lifetime_days=key.lifetime_days,
+    )
+
+
+def members(team: str) -> frozenset[UUID]:
+    """Return the live members of a team."""
+    return frozenset(member.person_id for member in ports.directory().members([team]))
+
+
+def role_may_look(person_id: UUID) -> bool:
+    """Say whether a person sees every request about keys by role."""
+    try:
+        return people.has_role(people.user(person_id), ADMINISTRATORS, AUDITORS)
+    except ports.NotVisible:
+        return False
+
+
+def key_may_look(person_id: UUID, key_id: UUID) -> bool:
+    """Say whether a person may see a key, and therefore what was asked about it."""
+    try:
+        access.access_key(people.user(person_id), key_id, "view")
+    except ports.NotVisible:
+        return False
+    return True
+
+
+def refuse_second(key: Key, kind: str, sentence: str) -> None:
+    """Raise AlreadyAsked when an open request of this kind concerns the key already."""
+    for request in selectors.for_subject("key", key.pk):
+        if request.kind == kind and request.is_open:
+            raise AlreadyAsked(sentence, request.pk)
+
+
+def environment_line(environment: Environment) -> tuple[str, str]:
+    """Return how a plan names an environment, and the warning that goes with it."""
+    return environment.slug, "Protected" if environment.protected else ""
+
+
+def days(count: int) -> str:
+    """Return a number of days in words."""
+    return "1 day" if count == 1 else f"{count} days"

@@ -1,0 +1,269 @@
+"""Create a key: asked, shown and done in one file, so that a reader sees that they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from django.db import transaction
+
+from approvals import digests, ports, services
+from approvals.ports import Outcome, Plan, RiskPoint, Run, Subject
+from keyvault.accounts import selectors as people
+from keyvault.accounts.models import User
+from keyvault.actions import about_keys, key_plan, new_key
+from keyvault.connections import issuing
+from keyvault.connections.models import Connection
+from keyvault.inventory import risk, selectors
+from keyvault.inventory import services as inventory
+from keyvault.inventory.declaration import Declaration
+from keyvault.inventory.models import Environment, Key, KeyState
+
+JSON = Any
+
+
+@ports.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateKey:
+    """Create one credential at a Connection and give it to its owner.
+
+    asked_at: the moment that "how long do we know the asker" is measured from.
+    """
+
+    kind: ClassVar[str] = "key.create"
+    title: ClassVar[str] = "Create a key"
+
+    key_id: UUID
+    owner_id: UUID
+    asked_at: datetime
+    declared: Declaration
+
+    def to_payload(self) -> dict[str, JSON]:
+        """Return what rebuilds this action; it holds no secret."""
+        return {
+            "key_id": str(self.key_id),
+            "owner_id": str(self.owner_id),
+            "asked_at": self.asked_at.isoformat(),
+            "declared": self.declared.to_json(),
+        }
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, JSON]) -> Self:
+        """Rebuild the action. Raises ValueError on another shape."""
+        if set(payload) != {"key_id", "owner_id", "asked_at", "declared"}:
+            raise ValueError("The stored action has other fields than a creation.")
+        return cls(
+            key_id=UUID(payload["key_id"]),
+            owner_id=UUID(payload["owner_id"]),
+            asked_at=datetime.fromisoformat(payload["asked_at"]),
+            declared=Declaration.from_json(payload["declared"]),
+        )
+
+    def attributes(self) -> Mapping[str, frozenset[str]]:
+        """Return what policies match on."""
+        return about_keys.attributes(
+            environment=self._environment(),
+            provider=self._connection().provider,
+            team=self.declared.team,
+            labels=self.declared.labels,
+            lifetime_days=self.declared.lifetime_days,
+        )
+
+    def people(self, role: str) -> frozenset[UUID]:
+        """Return the owner, or the live members of the owning team."""
+        if role == "owner":
+            return frozenset({self.owner_id})
+        return about_keys.members(self.declared.team) if role == "owner_team" else frozenset()
+
+    def visible_to(self, person_id: UUID) -> bool:
+        """Let the owners, auditors and administrators see the request."""
+        owners = {self.owner_id, self.declared.backup_owner}
+        return person_id in owners or about_keys.role_may_look(person_id)
+
+    def describe(self) -> Plan:
+        """Return which credential will exist where, for whom and for how long."""
+        declared, connection, environment = self.declared, self._connection(), self._environment()
+        owner, backup = people.user(self.owner_id), self._backup()
+        team = people.team_by_slug(declared.team)
+        return Plan(
+            title=f"Create {declared.name}",
+            sentence=(
+                f"Create the key {declared.name} at {connection.title} for {owner} of {team}, "
+                f"for use in {environment.slug}, for {about_keys.days(declared.lifetime_days)}."
+            ),
+            target=Subject("key", str(self.key_id), declared.name),
+            fingerprint=digests.act_digest(kind="key", id=self.key_id),
+            changes=key_plan.changes(
+                declared,
+                connection=connection,
+                environment=environment,
+                owner=owner,
+                backup=backup,
+                team=str(team),
+            ),
+            body={
+                "key_id": str(self.key_id),
+                "declared": declared.to_json(),
+                "protected": environment.protected,
+                "connection_id": str(connection.pk),
+                "connection_revision": connection.revision,
+            },
+            breaks=("Nothing that works today changes: a new credential is added.",),
+            undo=f"Revoke {declared.name}; that needs approval of its own.",
+        )
+
+    def risk(self) -> Sequence[RiskPoint]:
+        """Return the points that add up to the risk of this key."""
+        return risk.points(self.exposure())
+
+    def exposure(self) -> risk.Exposure:
+        """Return the facts that the risk hangs on."""
+        declared, environment = self.declared, self._environment()
+        return risk.Exposure(
+            environment=environment.slug,
+            protected=environment.protected,
+            lifetime_days=declared.lifetime_days,
+            cadence_days=declared.cadence_days,
+            has_backup=declared.backup_owner is not None,
+            allowed_hosts=declared.allowed_hosts,
+            volume_per_day=declared.volume_per_day,
+            external_input=declared.external_input,
+            read_by_person=declared.delivery_mode == "reveal",
+            known_days=new_key.known_days(self.owner_id, declared.team, self.asked_at),
+        )
+
+    def execute(self, *, request_id: UUID, run: Run) -> Outcome:
+        """Create the credential, seal it and put the key live. Idempotent on `request_id`."""
+        key = self._settle_row(request_id, run)
+        version = issuing.issue(key=key, request_id=request_id, run=run, actor=about_keys.WORKER)
+        with transaction.atomic(durable=True):
+            run.fence()
+            live = self._go_live(request_id, run.now)
+        run.reached("create:live")
+        facts = {"Key": live.name, "Version": f"v{version.number}"}
+        return Outcome(f"{live.name} exists at {key.connection.title} as v{version.number}.", facts)
+
+    def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
+        """Give the name free when the request ends undone."""
+        inventory.release(
+            key_id=self.key_id, request_id=request_id, state=state, actor=about_keys.WORKER, now=now
+        )
+
+    def _settle_row(self, request_id: UUID, run: Run) -> Key:
+        """Make the row say what was approved, whatever it says by now. Raises CannotExecute."""
+        with transaction.atomic(durable=True):
+            run.fence()
+            key = inventory.lock(key_id=self.key_id)
+            if key.request_id != request_id:
+                raise ports.CannotExecute("wrong_request", "Another request asked for this key.")
+            if key.state != KeyState.LIVE:
+                redeclare(self, now=run.now)
+        found = selectors.by_id(self.key_id)
+        if found is None:
+            raise ports.CannotExecute("gone", "The key that was asked for no longer exists.")
+        return found
+
+    def _go_live(self, request_id: UUID, now: datetime) -> Key:
+        try:
+            return inventory.go_live(
+                key_id=self.key_id, request_id=request_id, actor=about_keys.WORKER, now=now
+            )
+        except inventory.WrongState as error:
+            raise ports.CannotExecute("wrong_state", str(error)) from error
+
+    def _connection(self) -> Connection:
+        return new_key.connection(self.declared.connection)
+
+    def _environment(self) -> Environment:
+        found = selectors.environment(self.declared.environment)
+        if found is None:
+            raise ports.NotVisible(f"environment {self.declared.environment}")
+        return found
+
+    def _backup(self) -> User | None:
+        return people.user(self.declared.backup_owner) if self.declared.backup_owner else None
+
+
+def redeclare(action: CreateKey, *, now: datetime) -> Key:
+    """Make the reserved row say what the action says. Raises CannotExecute once it lived."""
+    connection = new_key.connection(action.declared.connection)
+    try:
+        return inventory.redeclare(
+            key_id=action.key_id,
+            declared=action.declared,
+            provider=connection.provider,
+            connection_id=connection.pk,
+            actor=about_keys.WORKER,
+            now=now,
+        )
+    except (inventory.WrongState, inventory.NameTaken) as error:
+        raise ports.CannotExecute("wrong_state", str(error)) from error
+
+
+def ask(
+    *, person: User, declared: Declaration, reason: str, now: datetime, ticket: str = ""
+) -> UUID:
+    """Reserve the name and ask for the key; return the request's id.
+
+    Raises new_key.BadDeclaration, inventory.NameTaken, and what
+    `approvals.services.submit` raises.
+    """
+    with transaction.atomic(durable=True):
+        new_key.check(declared, person=person)
+        connection = new_key.connection(declared.connection)
+        key = inventory.register(
+            declared=declared,
+            provider=connection.provider,
+            connection_id=connection.pk,
+            owner=person,
+            now=now,
+        )
+        action = CreateKey(key_id=key.pk, owner_id=person.pk, asked_at=now, declared=declared)
+        request = services.submit(
+            action=action, requester=person, reason=reason, ticket=ticket, now=now
+        )
+        inventory.bind_request(key=key, request_id=request.pk)
+        return request.pk
+
+
+def revise(
+    *,
+    person: User,
+    request_id: UUID,
+    declared: Declaration,
+    reason: str,
+    now: datetime,
+    ticket: str = "",
+) -> UUID:
+    """Replace what a pending request asks for; every decision on it is cleared.
+
+    Raises NotVisible, new_key.BadDeclaration, inventory.NameTaken, and what
+    `approvals.services.revise` raises.
+    """
+    with transaction.atomic(durable=True):
+        new_key.check(declared, person=person)
+        connection = new_key.connection(declared.connection)
+        key = new_key.reserved_by(request_id, person=person)
+        inventory.redeclare(
+            key_id=key.pk,
+            declared=declared,
+            provider=connection.provider,
+            connection_id=connection.pk,
+            actor=people.actor(person),
+            now=now,
+        )
+        action = CreateKey(
+            key_id=key.pk, owner_id=key.owner_id, asked_at=key.created_at, declared=declared
+        )
+        services.revise(
+            request_id=request_id,
+            action=action,
+            person=person,
+            now=now,
+            reason=reason,
+            ticket=ticket,
+        )
+        return request_id

@@ -1,0 +1,109 @@
+"""What an installation starts with: environments, and the policies that ask other people.
+
+Written once; whatever is changed later by approval stays. Every stage names
+rules and never people, so that the policies hold while people come and go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from approvals import services
+from approvals.ports import Actor
+from keyvault.accounts.models import ADMINISTRATORS
+from keyvault.inventory import limits
+from keyvault.inventory import services as inventory
+
+JSON = Any
+SETUP = Actor("system", "defaults", "Defaults")
+SECURITY = "security"
+SANDBOX_TITLE = "Sandbox"
+
+_KEYS = ["key.create", "key.revoke"]
+_ANOTHER_ADMINISTRATOR = {"name": "Another administrator", "groups": [ADMINISTRATORS]}
+# Outside protected environments an administrator may stand in, so that a young
+# installation, which has no security team yet, is never stuck.
+_ONE_OF_THEM = {
+    "name": "Security or the owner's team",
+    "groups": [SECURITY],
+    "roles": ["owner_team"],
+    "fallback": [ADMINISTRATORS],
+}
+
+POLICIES: tuple[Mapping[str, JSON], ...] = (
+    {
+        "name": "Keys in protected environments",
+        "scope": {"kind": _KEYS, "protected": ["yes"]},
+        "stages": [
+            {"name": "Security", "groups": [SECURITY]},
+            {"name": "Owner's team", "roles": ["owner_team"]},
+        ],
+        "different_teams": True,
+    },
+    {
+        "name": "Keys elsewhere",
+        "scope": {"kind": _KEYS},
+        "stages": [_ONE_OF_THEM],
+        "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "Sandbox keys of a week",
+        "scope": {
+            "kind": _KEYS,
+            "environment": [limits.SANDBOX],
+            "protected": ["no"],
+            "lifetime": ["week"],
+        },
+        "auto": "approve",
+    },
+    {
+        "name": "Reveals in protected environments",
+        "scope": {"kind": ["secret.reveal"], "protected": ["yes"]},
+        "stages": [
+            {"name": "Security or the owner's team", "groups": [SECURITY], "roles": ["owner_team"]}
+        ],
+    },
+    {
+        "name": "Reveals elsewhere",
+        "scope": {"kind": ["secret.reveal"]},
+        "stages": [_ONE_OF_THEM],
+        "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "People, teams and roles",
+        "scope": {
+            "kind": ["membership.change", "person.invite", "person.deactivate", "factor.reset"]
+        },
+        "stages": [_ANOTHER_ADMINISTRATOR],
+        "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "Connections",
+        "scope": {"kind": ["connection.change"]},
+        "stages": [_ANOTHER_ADMINISTRATOR],
+        "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "Connections of protected environments",
+        "scope": {"kind": ["connection.change"], "protected": ["yes"]},
+        "stages": [_ANOTHER_ADMINISTRATOR, {"name": "Security", "groups": [SECURITY]}],
+    },
+)
+
+
+def seed(*, now: datetime) -> None:
+    """Write the environments and policies that are missing. Idempotent, one transaction."""
+    with transaction.atomic():
+        inventory.seed_environments(now=now, actor=SETUP)
+        services.seed_policies(POLICIES, now)
+
+
+def add_sandbox(*, now: datetime, actor: Actor) -> None:
+    """Make the sandbox, where keys of a week need nobody; inside the set-up's transaction."""
+    inventory.create_environment(
+        slug=limits.SANDBOX, title=SANDBOX_TITLE, protected=False, now=now, actor=actor
+    )

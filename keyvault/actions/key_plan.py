@@ -1,0 +1,92 @@
+"""Word the plan of a new key: every line that approvers read before a credential exists."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from approvals.ports import Change
+from keyvault.accounts.models import User
+from keyvault.actions import about_keys
+from keyvault.connections.models import Connection
+from keyvault.inventory.declaration import Declaration
+from keyvault.inventory.models import DeliveryMode, Environment
+from keyvault.providers import registry
+from keyvault.providers.base import Field
+
+
+@runtime_checkable
+class NamesWhatItMakes(Protocol):
+    """A provider that can say beforehand which accounts will exist there."""
+
+    def names(self, options: dict[str, str]) -> tuple[str, ...]:
+        """Return the names of the accounts that a key with these options gets."""
+
+
+def changes(
+    declared: Declaration,
+    *,
+    connection: Connection,
+    environment: Environment,
+    owner: User,
+    backup: User | None,
+    team: str,
+) -> tuple[Change, ...]:
+    """Return the rows of the plan; nothing exists yet, so the middle column is empty."""
+    slug, warning = about_keys.environment_line(environment)
+    return (
+        *_place(declared, connection),
+        Change("Environment", "", slug, warning),
+        Change("Owner", "", str(owner)),
+        Change("Backup owner", "", str(backup) if backup else about_keys.NONE, _alone(backup)),
+        Change("Team", "", team),
+        *_use(declared),
+    )
+
+
+def server(connection: Connection) -> tuple[str, ...]:
+    """Return what a Connection reaches, setting by setting; the credential is no part of it."""
+    fields = registry.provider(connection.provider).config_schema
+    return tuple(
+        f"{field.label}: {connection.config[field.name]}"
+        for field in fields
+        if _is_shown(field) and connection.config.get(field.name)
+    )
+
+
+def _place(declared: Declaration, connection: Connection) -> list[Change]:
+    provider = registry.provider(connection.provider)
+    rows = [
+        Change("Provider", "", provider.title),
+        Change("Connection", "", f"{connection.title} ({connection.slug})"),
+        Change("Server", "", server(connection)),
+    ]
+    if isinstance(provider, NamesWhatItMakes):
+        rows.append(Change("Accounts made there", "", provider.names(dict(declared.options))))
+    rows += [
+        Change(field.label, "", declared.options[field.name])
+        for field in provider.options_schema
+        if declared.options.get(field.name)
+    ]
+    return rows
+
+
+def _use(declared: Declaration) -> tuple[Change, ...]:
+    hosts = declared.allowed_hosts
+    outside = "Reads text from outside" if declared.external_input else ""
+    return (
+        Change("Allowed hosts", "", hosts or "any", "" if hosts else "Any host"),
+        Change("Calls a day", "", f"{declared.volume_per_day:,}"),
+        Change("Outside text", "", "yes" if declared.external_input else "no", outside),
+        Change("Lifetime", "", f"{about_keys.days(declared.lifetime_days)} from its creation"),
+        Change("Value changes", "", f"every {about_keys.days(declared.cadence_days)}"),
+        Change("Delivery", "", str(DeliveryMode(declared.delivery_mode).label)),
+        Change("Labels", "", declared.labels or about_keys.NONE),
+    )
+
+
+def _alone(backup: User | None) -> str:
+    return "" if backup else "Nobody stands in"
+
+
+def _is_shown(field: Field) -> bool:
+    return field.kind not in {"secret", "longtext"}

@@ -1,0 +1,115 @@
+"""What a declaration of a new key must satisfy before anybody is asked to approve it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+from approvals.ports import NotVisible
+from keyvault.accounts import selectors as people
+from keyvault.accounts.models import Team, User
+from keyvault.connections import selectors as connections
+from keyvault.connections.models import Connection
+from keyvault.inventory import limits, selectors
+from keyvault.inventory.declaration import Declaration
+from keyvault.inventory.models import DeliveryMode, Key, KeyState
+from keyvault.providers import registry
+
+
+class BadDeclaration(Exception):
+    """What is asked for cannot be; `errors` says for each field what is wrong and the mend.
+
+    `nearest` holds the nearest allowed value of a field that goes beyond a limit.
+    """
+
+    def __init__(self, errors: Mapping[str, str], nearest: Mapping[str, int] | None = None) -> None:
+        super().__init__(" ".join(errors.values()))
+        self.errors, self.nearest = dict(errors), dict(nearest or {})
+
+
+def connection(slug: str) -> Connection:
+    """Return a Connection by its slug. Raises NotVisible."""
+    return connections.get(slug)
+
+
+def check(declared: Declaration, *, person: User) -> None:
+    """Raise BadDeclaration unless this person may ask for exactly this."""
+    errors = _owners(declared, person) | _place(declared) | _options(declared)
+    found = selectors.environment(declared.environment)
+    excesses = limits.excesses(
+        environment=declared.environment,
+        protected=bool(found and found.protected),
+        lifetime_days=declared.lifetime_days,
+        cadence_days=declared.cadence_days,
+    )
+    errors |= {excess.field: excess.sentence for excess in excesses}
+    if errors:
+        raise BadDeclaration(errors, {excess.field: excess.nearest for excess in excesses})
+
+
+def teams(person: User) -> list[Team]:
+    """Return the teams on whose behalf a person can ask."""
+    return list(people.teams_of(person).filter(kind=Team.Kind.TEAM))
+
+
+def backups(person: User) -> list[User]:
+    """Return who can stand in for a person: everybody else who is active."""
+    return list(people.people().filter(is_active=True).exclude(pk=person.pk))
+
+
+def known_days(owner_id: UUID, team: str, asked_at: datetime) -> int:
+    """Return for how many days the asker had been in the team when asking."""
+    stays = people.history(people.user(owner_id)).filter(left_at=None, group__team__slug=team)
+    stay = stays.first()
+    return max((asked_at - stay.joined_at).days, 0) if stay else 0
+
+
+def reserved_by(request_id: UUID, *, person: User) -> Key:
+    """Return the key that this person's request asks for. Raises NotVisible."""
+    key = selectors.by_request(request_id)
+    if key is None or key.owner_id != person.pk or key.state != KeyState.REQUESTED:
+        raise NotVisible(f"request {request_id}")
+    return key
+
+
+def _owners(declared: Declaration, person: User) -> dict[str, str]:
+    errors = {}
+    if declared.team not in {team.slug for team in teams(person)}:
+        errors["team"] = "Choose a team that you belong to."
+    backup = declared.backup_owner
+    if backup is not None and backup not in {other.pk for other in backups(person)}:
+        errors["backup_owner"] = "Choose another active person."
+    return errors
+
+
+def _place(declared: Declaration) -> dict[str, str]:
+    if selectors.environment(declared.environment) is None:
+        return {"environment": "Choose one of the environments."}
+    if declared.delivery_mode not in DeliveryMode.values:
+        return {"delivery_mode": "Choose one of the ways of delivery."}
+    try:
+        where = connection(declared.connection)
+    except NotVisible:
+        return {"connection": "Choose one of the Connections."}
+    if where.environment is not None and where.environment.slug != declared.environment:
+        slug = where.environment.slug
+        return {"environment": f"{where.title} serves {slug} only. Choose {slug}."}
+    return {}
+
+
+def _options(declared: Declaration) -> dict[str, str]:
+    try:
+        fields = registry.provider(connection(declared.connection).provider).options_schema
+    except (NotVisible, registry.UnknownKind):
+        return {"connection": "Choose one of the Connections."}
+    errors = {}
+    for field in fields:
+        value = declared.options.get(field.name, "")
+        if field.required and not value:
+            errors[f"option_{field.name}"] = f"{field.label} is needed."
+        elif field.choices and value and value not in {choice for choice, _ in field.choices}:
+            errors[f"option_{field.name}"] = f"{field.label} is one of the listed values."
+    if set(declared.options) - {field.name for field in fields}:
+        errors["connection"] = "This Connection does not take all of these settings."
+    return errors

@@ -1,0 +1,187 @@
+"""Revoke a key: asked, shown and done in one file, so that a reader sees that they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from django.db import transaction
+
+from approvals import digests, ports, services
+from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
+from keyvault.accounts.models import User
+from keyvault.actions import about_keys
+from keyvault.connections import issuing
+from keyvault.inventory import access, selectors
+from keyvault.inventory import services as inventory
+from keyvault.inventory.models import Key, KeyPermission, KeyState
+from keyvault.vault import selectors as versions
+
+JSON = Any
+
+
+class NotRevocable(Exception):
+    """The key does not live, so there is nothing to revoke."""
+
+
+@ports.register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeKey:
+    """End every version of one key at its provider, and the sessions that they opened."""
+
+    kind: ClassVar[str] = "key.revoke"
+    title: ClassVar[str] = "Revoke a key"
+
+    key_id: UUID
+    kill_sessions: bool = True
+
+    def to_payload(self) -> dict[str, JSON]:
+        """Return what rebuilds this action."""
+        return {"key_id": str(self.key_id), "kill_sessions": self.kill_sessions}
+
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, JSON]) -> Self:
+        """Rebuild the action. Raises ValueError on another shape."""
+        if set(payload) != {"key_id", "kill_sessions"}:
+            raise ValueError("The stored action has other fields than a revocation.")
+        return cls(key_id=UUID(payload["key_id"]), kill_sessions=bool(payload["kill_sessions"]))
+
+    def attributes(self) -> Mapping[str, frozenset[str]]:
+        """Return what policies match on."""
+        return about_keys.attributes_of(self._key())
+
+    def people(self, role: str) -> frozenset[UUID]:
+        """Return the owner, or the live members of the owning team."""
+        key = self._key()
+        return frozenset({key.owner_id}) if role == "owner" else _team(key, role)
+
+    def visible_to(self, person_id: UUID) -> bool:
+        """Let whoever may see the key see what is asked about it."""
+        return about_keys.key_may_look(person_id, self.key_id)
+
+    def describe(self) -> Plan:
+        """Return which credentials end where, and what that breaks."""
+        key = self._key()
+        live = versions.live(key.pk)
+        environment, warning = about_keys.environment_line(key.environment)
+        ends = tuple(f"v{version.number}: {version.remote_id or 'no id yet'}" for version in live)
+        return Plan(
+            title=f"Revoke {key.name}",
+            sentence=(
+                f"Revoke the key {key.name} ({key.title}) of {key.owner} in {environment}: "
+                f"{_count(len(live))} stop working at {key.connection.title}, for good."
+            ),
+            target=Subject("key", str(key.pk), key.name),
+            fingerprint=digests.act_digest(kind="key", id=key.pk),
+            changes=(
+                Change("State", "Active", "Revoked"),
+                Change("Versions that work", ends, ()),
+                Change("Environment", environment, environment, warning),
+                Change("Connection", _place(key), _place(key)),
+                Change("Open sessions", "stay open", _sessions(kill=self.kill_sessions)),
+                Change("Name", key.name, f"{key.name}, never used again"),
+            ),
+            body={
+                "key_id": str(key.pk),
+                "versions": [str(version.pk) for version in live],
+                "connection_revision": key.connection.revision,
+                "kill_sessions": self.kill_sessions,
+            },
+            breaks=(
+                f"Whatever uses {key.name} is refused from the moment it is done.",
+                "No dependent is registered for it, so who that is cannot be listed here.",
+            ),
+            undo="A revocation cannot be undone. The way back is to ask for a new key.",
+        )
+
+    def risk(self) -> Sequence[RiskPoint]:
+        """Return what makes stopping this key risky."""
+        key = self._key()
+        points = [RiskPoint(20, "Users unknown", "No dependent is registered for this key.")]
+        if key.environment.protected:
+            text = f"{key.environment.slug} is marked protected."
+            points.append(RiskPoint(25, "Protected environment", text))
+        if key.volume_per_day:
+            text = f"{key.volume_per_day:,} calls a day were declared."
+            points.append(RiskPoint(10, "Declared in use", text))
+        if key.external_input:
+            text = "An agent that reads outside text holds it."
+            points.append(RiskPoint(-5, "Stopping it lowers exposure", text))
+        return points
+
+    def execute(self, *, request_id: UUID, run: Run) -> Outcome:
+        """Revoke at the provider, then in the inventory. Idempotent on `request_id`."""
+        key = self._key()
+        issuing.revoke(
+            key=key,
+            request_id=request_id,
+            run=run,
+            actor=about_keys.WORKER,
+            kill_sessions=self.kill_sessions,
+        )
+        with transaction.atomic(durable=True):
+            run.fence()
+            _end(self.key_id, request_id, run.now)
+        run.reached("revoke:closed")
+        return Outcome(f"{key.name} is revoked at {key.connection.title}.", {"Key": key.name})
+
+    def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
+        """Reserve nothing, so there is nothing to undo."""
+
+    def _key(self) -> Key:
+        key = selectors.by_id(self.key_id)
+        if key is None:
+            raise ports.NotVisible(f"key {self.key_id}")
+        return key
+
+
+def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = "") -> UUID:
+    """Ask to revoke a key; return the request's id.
+
+    Raises NotVisible, NotRevocable, about_keys.AlreadyAsked, and what
+    `approvals.services.submit` raises.
+    """
+    with transaction.atomic(durable=True):
+        key = access.access_key(person, name, KeyPermission.REVOKE)
+        inventory.lock(key_id=key.pk)
+        if key.state not in {KeyState.LIVE, KeyState.SUSPENDED}:
+            raise NotRevocable(f"{key.name} is {key.get_state_display().lower()}.")
+        about_keys.refuse_second(
+            key, RevokeKey.kind, f"To revoke {key.name} has been asked already."
+        )
+        action = RevokeKey(key_id=key.pk)
+        request = services.submit(
+            action=action, requester=person, reason=reason, ticket=ticket, now=now
+        )
+        return request.pk
+
+
+def plan(*, person: User, name: str) -> RevokeKey:
+    """Return the action as it would be asked now, to show its plan. Raises NotVisible."""
+    return RevokeKey(key_id=access.access_key(person, name, KeyPermission.REVOKE).pk)
+
+
+def _end(key_id: UUID, request_id: UUID, now: datetime) -> None:
+    try:
+        inventory.revoke(key_id=key_id, request_id=request_id, actor=about_keys.WORKER, now=now)
+    except inventory.WrongState as error:
+        raise ports.CannotExecute("wrong_state", str(error)) from error
+
+
+def _team(key: Key, role: str) -> frozenset[UUID]:
+    return about_keys.members(key.team.team.slug) if role == "owner_team" else frozenset()
+
+
+def _place(key: Key) -> str:
+    return f"{key.connection.title} ({key.connection.slug})"
+
+
+def _sessions(*, kill: bool) -> str:
+    return "are ended, where the provider can" if kill else "stay open"
+
+
+def _count(number: int) -> str:
+    return "1 version" if number == 1 else f"{number} versions"

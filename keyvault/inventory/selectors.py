@@ -1,0 +1,274 @@
+"""Read keys: lists with an allow-list of filters and keyset pages, and who may do what with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.core import signing
+from django.core.exceptions import BadRequest
+from django.db.models import F, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
+
+from keyvault.accounts.models import User
+from keyvault.inventory import access, naming
+from keyvault.inventory.models import Environment, Grant, Key, KeyPermission, KeyState
+
+PAGE_SIZE = 50
+EXACT_COUNT = 10_000
+EXPIRING = timedelta(days=14)
+_SALT = "keyvault.inventory.cursor"
+_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+class BadFilter(BadRequest):
+    """A filter, a sort order or a cursor that lists of keys do not know; answered by 400."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list shows. Built by `parse` only, so that no other look-up can be reached."""
+
+    q: str = ""
+    state: str = ""
+    environment: str = ""
+    provider: str = ""
+    connection: str = ""
+    team: str = ""
+    owner: str = ""
+    due: str = ""
+    label: str = ""
+    sort: str = "name"
+
+    @classmethod
+    def parse(cls, query: Mapping[str, str]) -> Filters:
+        """Read the query string of a list. Raises BadFilter on a name or value not listed."""
+        unknown = set(query) - set(cls.__dataclass_fields__) - {"after", "before"}
+        if unknown:
+            raise BadFilter(f"Keys cannot be filtered by {', '.join(sorted(unknown))}.")
+        given = {name: query[name].strip() for name in cls.__dataclass_fields__ if query.get(name)}
+        for name, allowed in _CLOSED.items():
+            if given.get(name) and given[name] not in allowed:
+                raise BadFilter(f"{name} is one of {', '.join(sorted(allowed))}.")
+        if any("\x00" in value or len(value) > _LONGEST for value in given.values()):
+            raise BadFilter("A filter is too long or holds a character that no name has.")
+        return cls(**given)
+
+    @property
+    def active(self) -> tuple[tuple[str, str], ...]:
+        """Return the filters that narrow the list, as names and values."""
+        values = ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        return tuple((name, value) for name, value in values if value and name != "sort")
+
+
+_LONGEST = 120
+_CLOSED: dict[str, frozenset[str]] = {
+    "state": frozenset(KeyState.values),
+    "owner": frozenset({"me"}),
+    "due": frozenset({"expiring", "overdue"}),
+    "sort": frozenset({"name", "expires"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """One page of keys. `after` and `before` are cursors, empty at the ends."""
+
+    keys: Sequence[Key]
+    after: str
+    before: str
+    count: int
+    is_exact: bool = True
+
+
+def keys_for(
+    person: User, filters: Filters, *, now: datetime, after: str = "", before: str = ""
+) -> KeyPage:
+    """Return a page of the keys that a person may see. Raises BadFilter on a foreign cursor.
+
+    The count is of visible keys only, and stops at 10,000.
+    """
+    found = _filtered(access.visible_keys(person), filters, person=person, now=now)
+    count = found.order_by()[: EXACT_COUNT + 1].count()
+    rows, more = _slice(found, filters.sort, after=after, before=before)
+    has_before = bool(after) or (bool(before) and more)
+    has_after = bool(before) or more
+    return KeyPage(
+        keys=rows,
+        after=_cursor(rows[-1], filters.sort) if rows and has_after else "",
+        before=_cursor(rows[0], filters.sort) if rows and has_before else "",
+        count=min(count, EXACT_COUNT),
+        is_exact=count <= EXACT_COUNT,
+    )
+
+
+def counts(person: User, *, now: datetime) -> dict[str, int]:
+    """Return how many visible keys the common filters would show."""
+    keys = access.visible_keys(person).order_by()
+    chips: dict[str, Filters] = {
+        "all": Filters(),
+        "mine": Filters(owner="me"),
+        "live": Filters(state=KeyState.LIVE),
+        "expiring": Filters(due="expiring"),
+        "overdue": Filters(due="overdue"),
+        "revoked": Filters(state=KeyState.REVOKED),
+    }
+    return {
+        name: _filtered(keys, chip, person=person, now=now)[: EXACT_COUNT + 1].count()
+        for name, chip in chips.items()
+    }
+
+
+def environments() -> QuerySet[Environment]:
+    """Return every environment."""
+    return Environment.objects.all()
+
+
+def environment(slug: str) -> Environment | None:
+    """Return an environment by its slug."""
+    return Environment.objects.filter(slug=slug).first()
+
+
+def is_reserved(name: str) -> bool:
+    """Say whether a name in its one form belongs to a key already, visible or not."""
+    return Key.objects.filter(name=name, released_at=None).exists()
+
+
+def by_id(key_id: UUID) -> Key | None:
+    """Return a key whatever its state and without a gate; for actions and workers only."""
+    keys = Key.objects.select_related(
+        "environment", "connection", "owner", "backup_owner", "team__team"
+    )
+    return keys.filter(pk=key_id).first()
+
+
+def by_request(request_id: UUID) -> Key | None:
+    """Return the key that a request asks for; the caller has passed the request's gate."""
+    return Key.objects.filter(request_id=request_id).first()
+
+
+def marks(key: Key, *, now: datetime) -> tuple[str, ...]:
+    """Return the extra marks of a live key: expiring, overdue."""
+    if key.state != KeyState.LIVE:
+        return ()
+    found = []
+    if key.expires_at and key.expires_at <= now:
+        found.append("overdue")
+    elif key.expires_at and key.expires_at <= now + EXPIRING:
+        found.append("expiring")
+    if key.rotation_due_at and key.rotation_due_at <= now and "overdue" not in found:
+        found.append("overdue")
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Somebody who has rights on a key now: who, which, why and until when."""
+
+    name: str
+    kind: str
+    permissions: tuple[str, ...]
+    reason: str
+    ends_at: datetime | None = None
+    people: tuple[str, ...] = field(default=())
+
+
+def holders(key: Key, *, now: datetime) -> list[Holder]:
+    """Return who may do what with a key now, by grants; the roles come on top of it."""
+    live = (
+        Grant.objects.filter(key=key, ended_at=None, starts_at__lte=now)
+        .filter(Q(ends_at=None) | Q(ends_at__gt=now))
+        .select_related("user", "group__team")
+        .order_by("user__name", "group__name", "permission")
+    )
+    rows: dict[tuple[Any, ...], list[Grant]] = {}
+    for row in live:
+        holder = ("user", row.user_id) if row.user_id else ("group", row.group_id)
+        rows.setdefault((*holder, row.reason, row.ends_at), []).append(row)
+    return [_holder(found) for found in rows.values()]
+
+
+def grant_history(key: Key) -> QuerySet[Grant]:
+    """Return every grant that a key ever had, newest first."""
+    return key.grants.select_related("user", "group__team").order_by("-starts_at", "pk")
+
+
+def _holder(rows: list[Grant]) -> Holder:
+    first = rows[0]
+    permissions = tuple(KeyPermission(row.permission).label for row in rows)
+    if first.user is not None:
+        return Holder(str(first.user), "user", permissions, first.reason, first.ends_at)
+    group = first.group
+    members = tuple(str(user) for user in group.user_set.all()) if group else ()
+    title = str(group.team) if group else ""
+    return Holder(title, "group", permissions, first.reason, first.ends_at, members)
+
+
+def _filtered(
+    keys: QuerySet[Key], filters: Filters, *, person: User, now: datetime
+) -> QuerySet[Key]:
+    exact = {
+        "state": filters.state,
+        "environment__slug": filters.environment,
+        "provider": filters.provider,
+        "connection__slug": filters.connection,
+        "team__team__slug": filters.team,
+    }
+    keys = keys.filter(**{name: value for name, value in exact.items() if value})
+    if filters.q:
+        text = naming.fold(filters.q)
+        keys = keys.filter(Q(name__contains=text) | Q(title__icontains=filters.q))
+    if filters.owner:
+        keys = keys.filter(Q(owner=person) | Q(backup_owner=person))
+    if filters.label:
+        keys = keys.filter(labels__contains=[naming.fold(filters.label)])
+    if filters.due == "expiring":
+        keys = keys.filter(state=KeyState.LIVE, expires_at__gt=now, expires_at__lte=now + EXPIRING)
+    if filters.due == "overdue":
+        late = Q(expires_at__lte=now) | Q(rotation_due_at__lte=now)
+        keys = keys.filter(late, state=KeyState.LIVE)
+    return keys
+
+
+def _slice(keys: QuerySet[Key], sort: str, *, after: str, before: str) -> tuple[list[Key], bool]:
+    """Return up to a page of rows on one side of a cursor, and whether that side has more."""
+    backward = bool(before)
+    keys = keys.alias(sort_at=Coalesce("expires_at", Value(_NEVER)))
+    if cursor := before or after:
+        keys = keys.filter(_beyond(_read_cursor(cursor, sort), backward=backward))
+    order = ("sort_at", "name") if sort == "expires" else ("name",)
+    keys = keys.order_by(*(F(name).desc() if backward else F(name).asc() for name in order))
+    found = list(
+        keys.select_related("environment", "connection", "owner", "team__team")[: PAGE_SIZE + 1]
+    )
+    rows, more = found[:PAGE_SIZE], len(found) > PAGE_SIZE
+    return (rows[::-1] if backward else rows), more
+
+
+def _beyond(mark: tuple[str, str], *, backward: bool) -> Q:
+    """Return the condition for rows behind a cursor, in the direction of reading."""
+    name, moment = mark
+    way = "lt" if backward else "gt"
+    if not moment:
+        return Q(**{f"name__{way}": name})
+    at = datetime.fromisoformat(moment)
+    return Q(**{f"sort_at__{way}": at}) | Q(**{"sort_at": at, f"name__{way}": name})
+
+
+def _cursor(key: Key, sort: str) -> str:
+    moment = (key.expires_at or _NEVER).isoformat() if sort == "expires" else ""
+    return signing.dumps([sort, key.name, moment], salt=_SALT)
+
+
+def _read_cursor(cursor: str, sort: str) -> tuple[str, str]:
+    """Return name and moment of a cursor. Raises BadFilter: forged, or of another order."""
+    try:
+        order, name, moment = signing.loads(cursor, salt=_SALT)
+    except (signing.BadSignature, ValueError) as error:
+        raise BadFilter("This page address is not one that we made.") from error
+    if order != sort:
+        raise BadFilter("This page address belongs to another order of the list.")
+    return name, moment
