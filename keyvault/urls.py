@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.health")),
     path("", include("keyvault.web.urls_frame")),
+    path("", include("approvals.urls")),
 ]
 
 handler400 = "keyvault.web.errors.bad_request"

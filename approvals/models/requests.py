@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -131,11 +132,15 @@ class Request(models.Model):
 
 
 class Revision(models.Model):
-    """One wording of a request, kept so that approvers see what changed since they looked."""
+    """One wording of a request, kept so that approvers see what changed since they looked.
+
+    `material` is all that the digest covers, so that a receipt for an old
+    revision still verifies.
+    """
 
     request = models.ForeignKey(Request, models.PROTECT, related_name="revisions")
     number = models.PositiveIntegerField()
-    plan = models.JSONField()
+    material = models.JSONField()
     plan_digest = models.CharField(max_length=64)
     cause = models.CharField(max_length=40)
     author = models.JSONField()
@@ -147,3 +152,9 @@ class Revision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.request} revision {self.number}"
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """Return the plan that approvers of this revision read."""
+        plan: dict[str, Any] = self.material["plan"]
+        return plan

@@ -11,11 +11,15 @@ from approvals.selectors.deciders import (
     score,
     who_decides,
 )
+from approvals.selectors.diffs import changes
 from approvals.selectors.lists import (
+    Page,
     Waiting,
+    decided,
     for_subject,
     mine,
     mine_count,
+    mine_page,
     oldest_pending_at,
     queue,
     queue_count,
@@ -24,14 +28,18 @@ from approvals.selectors.lists import (
 
 __all__ = [
     "Deciders",
+    "Page",
     "Preview",
     "StageView",
     "Stand",
     "Waiting",
     "access_request",
+    "changes",
+    "decided",
     "for_subject",
     "mine",
     "mine_count",
+    "mine_page",
     "oldest_pending_at",
     "preview",
     "queue",

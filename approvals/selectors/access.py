@@ -38,12 +38,13 @@ def access_request(person: AbstractBaseUser, request_id: UUID) -> Request:
         .filter(pk=request_id)
         .first()
     )
-    if request is None or not _may_see(person, request):
+    if request is None or not may_see(person, request):
         raise ports.NotVisible(f"request {request_id}")
     return request
 
 
-def _may_see(person: AbstractBaseUser, request: Request) -> bool:
+def may_see(person: AbstractBaseUser, request: Request) -> bool:
+    """Say whether a person may see a request; the rule behind `access_request`."""
     if person.pk == request.requester_id:
         return True
     if request.decisions.filter(person_id=person.pk).exists():

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db.models import F, QuerySet
 
-from approvals.models import Request
+from approvals.models import Decision, Request
 from approvals.selectors import ballots
 from approvals.selectors.access import why_not_vote
 
@@ -85,6 +85,38 @@ def mine(person: AbstractBaseUser) -> QuerySet[Request]:
         .select_related("requester", "policy_version__policy")
         .order_by(F("ended_at").desc(nulls_first=True), "-created_at")
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list by number; `newer` and `older` are query strings or empty."""
+
+    open: list[Request]
+    rows: list[Request]
+    newer: str
+    older: str
+    note: str = ""
+
+
+def mine_page(person: AbstractBaseUser, *, before: int | None = None) -> Page:
+    """Return a person's open requests on the first page, and ended ones newest first."""
+    rows = mine(person)
+    ended = rows.filter(ended_at__isnull=False).order_by("-number")
+    if before is not None:
+        ended = ended.filter(number__lt=before)
+    found = list(ended[: PAGE + 1])
+    return Page(
+        open=list(rows.filter(ended_at__isnull=True)) if before is None else [],
+        rows=found[:PAGE],
+        newer="" if before is None else "?",
+        older=f"?before={found[PAGE - 1].number}" if len(found) > PAGE else "",
+    )
+
+
+def decided(person: AbstractBaseUser, *, limit: int = 10) -> list[Decision]:
+    """Return the decisions that a person made last."""
+    rows = Decision.objects.filter(person_id=person.pk).select_related("request")
+    return list(rows.order_by("-decided_at")[:limit])
 
 
 def mine_count(person: AbstractBaseUser) -> int:

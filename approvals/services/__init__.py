@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from approvals.services.asking import Denied, revise, submit
+from approvals.services.asking import Denied, renew, revise, submit
 from approvals.services.deciding import NotEligible, Stale, decide
 from approvals.services.ending import comment, expire, withdraw
 from approvals.services.policies import save_policy, seed_policies
@@ -17,6 +17,7 @@ __all__ = [
     "comment",
     "decide",
     "expire",
+    "renew",
     "revise",
     "save_policy",
     "seed_policies",

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 
 from approvals import digests, ports, queue
 from approvals.models import PolicyVersion, Request, Revision
@@ -111,6 +111,17 @@ def revise(
     return request
 
 
+def renew(*, request_id: UUID, person: AbstractBaseUser, now: datetime) -> Request:
+    """Send an undecided request again with its plan as the world stands now.
+
+    The mend when the world has moved under a request. Raises what `revise` raises.
+    """
+    with transaction.atomic(durable=True):
+        request = access_request(person, request_id)
+        action = ballots.action_of(request)
+        return revise(request_id=request_id, action=action, person=person, now=now)
+
+
 def rebind(request: Request, *, version: PolicyVersion, now: datetime) -> None:
     """Judge an undecided, locked request under another policy version; decisions are cleared."""
     request.revision += 1
@@ -210,7 +221,7 @@ def _keep_revision(request: Request, *, cause: str, author_id: UUID | None, now:
     Revision.objects.create(
         request=request,
         number=request.revision,
-        plan=request.plan,
+        material=material(request),
         plan_digest=request.plan_digest,
         cause=cause,
         author={"kind": author.kind, "id": author.id, "label": author.label},
