@@ -1,0 +1,70 @@
+import logging
+from datetime import timedelta
+
+import pytest
+from django.test import RequestFactory
+
+from keyvault.audit import context
+from keyvault.web import errors
+
+PAGES = {
+    "bad_request": (lambda r: errors.bad_request(r), 400, "not one of ours"),
+    "forbidden": (lambda r: errors.forbidden(r), 403, "You cannot do this"),
+    "not_found": (lambda r: errors.not_found(r), 404, "nothing here for you"),
+    "conflict": (lambda r: errors.conflict(r), 409, "changed since you opened it"),
+    "too_many": (lambda r: errors.too_many(r, retry_after=timedelta(minutes=5)), 429, "5 min"),
+    "broken": (lambda r: errors.broken(r), 500, "broke on our side"),
+    "sealed": (lambda r: errors.sealed(r), 503, "vault is sealed"),
+    "unrecorded": (lambda r: errors.unrecorded(r), 503, "cannot be written"),
+    "not_set_up": (lambda r: errors.not_set_up(r), 503, "not set up yet"),
+    "csrf": (lambda r: errors.csrf_failure(r, "no token"), 403, "no longer belongs"),
+}
+
+
+@pytest.fixture
+def request_():
+    return RequestFactory().get("/keys/alpha/")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_an_error_page_says_what_happened_and_carries_the_request_id(request_, name):
+    answer, status, words = PAGES[name]
+
+    with context.origin(context.Origin(correlation_id="0123abcd")):
+        response = answer(request_)
+
+    text = response.content.decode()
+    assert response.status_code == status
+    assert words in text
+    assert "0123abcd" in text
+    assert "<title>Problem: " in text
+    assert response["Cache-Control"] == "no-store"
+
+
+def test_a_refusal_names_the_missing_right(request_):
+    response = errors.forbidden(request_, missing="Only auditors read the audit log.")
+
+    assert "Only auditors read the audit log." in response.content.decode()
+
+
+def test_waiting_is_said_to_machines_too(request_):
+    assert errors.too_many(request_, retry_after=timedelta(seconds=17))["Retry-After"] == "17"
+
+
+def test_a_conflict_shows_the_sentence_of_what_changed(request_):
+    response = errors.conflict(request_, sentence="Bob approved while you were reading.")
+
+    assert "Bob approved while you were reading." in response.content.decode()
+
+
+def test_a_fault_is_answered_even_when_its_page_is_broken(request_, monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        raise LookupError("no such icon")
+
+    monkeypatch.setattr(errors, "render_to_string", fail)
+    with caplog.at_level(logging.ERROR):
+        response = errors.broken(request_)
+
+    assert response.status_code == 500
+    assert b"Something broke on our side" in response.content
+    assert "page_failed" in caplog.text
