@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from keyvault.providers.manual import Manual
 from keyvault.providers.postgresql import PostgreSQL
+from keyvault.providers.valkey import Valkey
 
 if TYPE_CHECKING:
     from keyvault.providers.base import Provider
 
 GROUP = "keyvault.providers"
-BUILT_IN: tuple[Callable[[], Provider], ...] = (PostgreSQL, Manual)
+BUILT_IN: tuple[Callable[[], Provider], ...] = (PostgreSQL, Valkey, Manual)
 
 
 class UnknownKind(LookupError):

@@ -10,6 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from keyvault import outbound
 from keyvault.crypto.secret import Secret
@@ -17,7 +20,8 @@ from keyvault.providers.base import Issued, Provider
 from keyvault.providers.context import Call, call
 from keyvault.providers.postgresql import PostgreSQL
 from keyvault.providers.testing import Fault, FaultProxy
-from tests.contracts.servers import PostgresTarget
+from keyvault.providers.valkey import Valkey
+from tests.contracts.servers import PostgresTarget, ValkeyTarget
 
 
 @dataclass
@@ -113,3 +117,55 @@ class PostgresSession:
         except psycopg.OperationalError:
             return False
         return True
+
+
+@dataclass
+class ValkeyBench(ProxyBench):
+    """A fresh ACL user on the target server."""
+
+    target: ValkeyTarget | None = None
+
+    @classmethod
+    def at(cls, target: ValkeyTarget, proxy: FaultProxy) -> ValkeyBench:
+        return cls(
+            provider=Valkey(),
+            proxy=proxy,
+            config={"user": target.admin, "tls": "off"},
+            options={
+                "user": f"kv-t{uuid4().hex[:12]}",
+                "keys": "app:*",
+                "commands": "+@read +@write +ping",
+            },
+            admin={"password": Secret.of(target.admin_password)},
+            commit=b"SETUSER",
+            statement=b"SETUSER",
+            target=target,
+        )
+
+    def refusal(self, text: bytes) -> bytes:
+        return b"-ERR Error in ACL SETUSER modifier " + text + b"\r\n"
+
+    @contextmanager
+    def session(self, issued: Issued) -> Iterator[ValkeySession]:
+        assert self.target is not None
+        client = redis.Redis(
+            port=self.target.port,
+            username=issued.public["username"],
+            password=issued.material["password"].reveal().decode(),
+            retry=Retry(NoBackoff(), 0),
+            single_connection_client=True,
+        )
+        with client:
+            client.set("app:seen", "1")
+            yield ValkeySession(client)
+
+
+@dataclass
+class ValkeySession:
+    client: redis.Redis
+
+    def works(self) -> bool:
+        try:
+            return bool(self.client.get("app:seen"))
+        except redis.RedisError:
+            return False

@@ -8,7 +8,7 @@ import pytest
 
 from keyvault.providers.testing import FaultProxy
 from tests.contracts import servers
-from tests.contracts.benches import PostgresBench
+from tests.contracts.benches import PostgresBench, ValkeyBench
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +24,16 @@ def postgres_bench(postgres_target: servers.PostgresTarget) -> Iterator[Postgres
     with FaultProxy("127.0.0.1", postgres_target.port) as proxy:
         yield PostgresBench.at(postgres_target, proxy)
     postgres_target.clean()
+
+
+@pytest.fixture(scope="session")
+def valkey_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.ValkeyTarget]:
+    with servers.valkey(tmp_path_factory.mktemp("valkey")) as target:
+        yield target
+
+
+@pytest.fixture
+def valkey_bench(valkey_target: servers.ValkeyTarget) -> Iterator[ValkeyBench]:
+    with FaultProxy("127.0.0.1", valkey_target.port) as proxy:
+        yield ValkeyBench.at(valkey_target, proxy)
+    valkey_target.clean()

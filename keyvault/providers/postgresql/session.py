@@ -6,12 +6,9 @@ sentence is ours and names only the SQLSTATE.
 
 from __future__ import annotations
 
-import os
-import socket
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +24,7 @@ from keyvault.providers.base import (
     ProviderError,
     Transient,
 )
+from keyvault.providers.deadline import cut_after
 
 if TYPE_CHECKING:
     from keyvault.crypto.secret import Secret
@@ -100,7 +98,7 @@ def connect(ctx: Context, login: Login) -> Iterator[Connection]:
             )
         except psycopg.Error as error:
             raise _not_connected(error, login.user) from None
-    with closing(connection), _ended_by(connection, ctx.remaining()):
+    with closing(connection), cut_after(ctx.remaining(), connection.fileno()):
         yield connection
 
 
@@ -171,24 +169,6 @@ def _limit(cursor: Cursor, ctx: Context) -> None:
         "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)",
         (str(left_ms), str(left_ms // 2)),
     )
-
-
-@contextmanager
-def _ended_by(connection: Connection, seconds: float) -> Iterator[None]:
-    """Cut the connection after `seconds`, because a server that hangs obeys no timeout of its own."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as handle:
-
-        def cut() -> None:
-            with suppress(OSError):
-                handle.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(seconds, cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import threading
@@ -61,10 +60,9 @@ class FaultProxy:
 
     def __exit__(self, *failure: object) -> None:
         self._stop.set()
-        with suppress(OSError):
-            self._listener.close()
         for thread in self._threads:
             thread.join(5)
+        self._listener.close()
 
     @contextmanager
     def failing(self, fault: Fault, trigger: bytes = b"", reply: bytes = b"") -> Iterator[None]:
@@ -82,20 +80,14 @@ class FaultProxy:
                 client, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            except OSError:
-                return
             thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
             self._threads.append(thread)
             thread.start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.ExitStack() as stack:
-            try:
-                server = stack.enter_context(socket.create_connection(self._target, timeout=5))
-                while not self._stop.is_set() and self._pass(client, server):
-                    pass
-            except OSError:
-                return
+        with client, suppress(OSError), socket.create_connection(self._target, 5) as server:
+            while not self._stop.is_set() and self._pass(client, server):
+                pass
 
     def _pass(self, client: socket.socket, server: socket.socket) -> bool:
         """Move what is there in both directions; return False when the connection is over."""
