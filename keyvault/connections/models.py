@@ -87,6 +87,7 @@ class Attempt(models.Model):
     Whatever happens to the process or the answer, this row says what to look
     for. `tag` names the attempt at the provider; `plan` is the provider's own
     attempt without its secret part, which lies sealed under this id.
+    `confirmed_by` is who says that a change made by hand has been made.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -101,6 +102,7 @@ class Attempt(models.Model):
     calls = models.PositiveIntegerField(default=0)
     state = models.CharField(max_length=10, choices=AttemptState, default=AttemptState.OPEN)
     note = models.TextField(blank=True)
+    confirmed_by = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField()
     called_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -67,6 +67,20 @@ def close(
         for finding in rows:
             _close(finding, _SYSTEM, sentence, now)
     return len(rows)
+
+
+def close_gone(
+    *, kind: FindingKind, subject: Subject, still: Collection[str], sentence: str, now: datetime
+) -> int:
+    """Close what is open of this kind and subject, except the details that still hold."""
+    with transaction.atomic():
+        rows = Finding.objects.select_for_update().filter(
+            kind=kind, subject_kind=subject.kind, subject_id=subject.id, closed_at=None
+        )
+        gone = [finding for finding in rows if finding.detail not in still]
+        for finding in gone:
+            _close(finding, _SYSTEM, sentence, now)
+    return len(gone)
 
 
 def dismiss(*, finding_id: UUID, actor: Actor, reason: str, now: datetime) -> Finding:

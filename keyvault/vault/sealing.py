@@ -94,7 +94,7 @@ def take(
     for row in _rows(place):
         context = place.context(row.field)
         try:
-            material[row.field] = envelope.open(row.blob, context=context, ring=ring)
+            material[row.field] = envelope.open(bytes(row.blob), context=context, ring=ring)
         except envelope.Refused:
             _record_mismatch(context, actor=actor, subject=subject, now=now, purpose=purpose)
             raise Unreadable from None
@@ -109,7 +109,9 @@ def move(source: Place, target: Place, *, now: datetime) -> bool:
     _inside()
     ring = keyring.active()
     material = {
-        row.field: envelope.open(row.blob, context=source.context(row.field), ring=ring)
+        row.field: envelope.open(
+            bytes(row.blob), context=source.context(row.field), ring=ring
+        )
         for row in _rows(source)
     }
     if not material:

@@ -42,6 +42,12 @@ def pending(key_id: UUID) -> Version | None:
     return _all().filter(key_id=key_id, state=VersionState.PENDING).first()
 
 
+def promoted_by(key_id: UUID, request_id: UUID) -> Version | None:
+    """Return the version that a request has put into use, whatever became of it, or None."""
+    found = _all().filter(key_id=key_id, request_id=request_id, promoted_at__isnull=False)
+    return found.order_by("-number").first()
+
+
 def live(key_id: UUID) -> Sequence[Version]:
     """Return the versions that the provider may accept now, oldest first."""
     states = [VersionState.PENDING, VersionState.CURRENT, VersionState.PREVIOUS]
@@ -58,6 +64,13 @@ def live_remote_ids(connection_id: UUID) -> dict[str, Version]:
     states = [VersionState.CURRENT, VersionState.PREVIOUS]
     rows = _all().filter(key__connection_id=connection_id, state__in=states)
     return {found.remote_id: found for found in rows}
+
+
+def in_use(version_ids: Sequence[UUID]) -> frozenset[UUID]:
+    """Return those of the given versions that have not ended."""
+    ended = [VersionState.REVOKED, VersionState.DESTROYED]
+    found = Version.objects.filter(pk__in=version_ids).exclude(state__in=ended)
+    return frozenset(found.values_list("pk", flat=True))
 
 
 def _all() -> QuerySet[Version]:

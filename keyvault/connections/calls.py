@@ -1,0 +1,82 @@
+"""One piece of work at a provider, and what its failures mean for the job that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from approvals.ports import Actor, NeedsPerson, Run, Unfinished
+from keyvault.connections.context import Reach
+from keyvault.inventory.models import Key
+from keyvault.providers import base
+from keyvault.providers.base import Context
+
+_PERSON = (
+    base.Denied,
+    base.Misconfigured,
+    base.NotFound,
+    base.Conflict,
+    base.Unsupported,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything that the steps of one issue or revocation share."""
+
+    key: Key
+    reach: Reach
+    request_id: UUID
+    run: Run
+    actor: Actor
+
+    @property
+    def now(self) -> datetime:
+        """The time of this try."""
+        return self.run.now
+
+    @property
+    def provider(self) -> base.Provider:
+        """The plug-in."""
+        return self.reach.provider
+
+    def call(self) -> Context:
+        """Return the context of one call with the key's options."""
+        return self.reach.call(self.key.options)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Open a transaction that commits only while this try holds the job.
+
+        Raises LostClaim before anything is written.
+        """
+        with transaction.atomic(durable=True):
+            self.run.fence()
+            yield
+
+
+def stop_for(error: base.ProviderError) -> Unfinished:
+    """Return what a job raises for a failed call: try later, or wait for a person."""
+    if isinstance(error, _PERSON):
+        return NeedsPerson(error.code, error.sentence)
+    return Unfinished(error.code, error.sentence)
+
+
+@contextmanager
+def spoken() -> Iterator[None]:
+    """Turn every failure of a provider into a typed stop.
+
+    A plug-in that fails in a way the protocol does not know may have changed
+    something, and its message may hold anything: only the type is repeated.
+    """
+    try:
+        yield
+    except base.ProviderError as error:
+        raise stop_for(error) from None
+    except Exception as error:  # noqa: BLE001 - see above.
+        raise Unfinished("fault", f"The provider failed ({type(error).__name__}).") from None

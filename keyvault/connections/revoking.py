@@ -1,0 +1,163 @@
+"""Revoke every live version of a key, and prove that the provider refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from approvals.ports import Actor, NeedsPerson, Run, Unfinished
+from keyvault.connections import attempts, schedule
+from keyvault.connections.calls import Work, spoken, stop_for
+from keyvault.connections.context import reach
+from keyvault.connections.models import Act, Attempt, AttemptState
+from keyvault.inventory.models import Key
+from keyvault.providers import base
+from keyvault.providers.base import Instructs, Issued, Verdict, tag_of
+from keyvault.vault import selectors as versions
+from keyvault.vault import services as vault
+
+if TYPE_CHECKING:
+    from keyvault.vault.models import Version
+
+
+def revoke(
+    *,
+    key: Key,
+    request_id: UUID,
+    run: Run,
+    actor: Actor,
+    kill_sessions: bool = True,
+    on_revoked: Callable[[], None] | None = None,
+) -> None:
+    """End every version of a key that the provider may accept. Idempotent.
+
+    A crash anywhere repeats a call that does nothing the second time. The
+    transaction that notes the last revocation runs `on_revoked`. Raises
+    Unfinished, NeedsPerson, LostClaim.
+    """
+    live = versions.live(key.pk)
+    if not live:
+        return
+    with reach(key.connection, actor=actor, now=run.now, purpose="revoke") as reached:
+        work = Work(key, reached, request_id, run, actor)
+        for version in live:
+            closing = on_revoked if version == live[-1] else None
+            _revoke(work, version, kill_sessions=kill_sessions, on_revoked=closing)
+
+
+def _revoke(
+    work: Work,
+    version: Version,
+    *,
+    kill_sessions: bool,
+    on_revoked: Callable[[], None] | None,
+) -> None:
+    if not version.remote_id:
+        _abandon(work, version, on_revoked)
+        return
+    attempt = _attempt(work, version)
+    work.run.reached("revoke:attempted")
+    if not attempt.confirmed_by:
+        _call(work, version, attempt, kill_sessions=kill_sessions)
+    work.run.reached("revoke:called")
+    _prove_dead(work, version)
+    work.run.reached("revoke:verified")
+    _note(work, version, attempt, on_revoked)
+    work.run.reached("revoke:recorded")
+
+
+def _call(work: Work, version: Version, attempt: Attempt, *, kill_sessions: bool) -> None:
+    issued = Issued.from_json(version.remote, {})
+    try:
+        work.provider.revoke(work.call(), issued.key(), kill_sessions=kill_sessions)
+    except base.NotFound:
+        pass  # What does not exist there can no longer be used.
+    except base.ProviderError as error:
+        raise _after_failure(work, attempt, error) from None
+    except Exception as error:  # noqa: BLE001 - a plug-in may fail in any way.
+        raise Unfinished("fault", f"The provider failed ({type(error).__name__}).") from None
+
+
+def _attempt(work: Work, version: Version) -> Attempt:
+    found = attempts.open_attempt(act=Act.REVOKE, key_id=work.key.pk)
+    with work.writing():
+        if found is not None and found.version_id == version.pk:
+            attempts.again(found, now=work.now)
+            return found
+        number = attempts.next_number(act=Act.REVOKE, version_id=version.pk)
+        return attempts.write(
+            act=Act.REVOKE,
+            key=work.key,
+            version_id=version.pk,
+            request_id=work.request_id,
+            planned=base.Attempt(
+                work.request_id.hex, number, version.remote.get("tag") or tag_of("revoke", number)
+            ),
+            provider=work.reach.label,
+            actor=work.actor,
+            now=work.now,
+        )
+
+
+def _after_failure(work: Work, attempt: Attempt, error: base.ProviderError) -> Unfinished:
+    if isinstance(error, base.Unsupported) and isinstance(work.provider, Instructs):
+        # Nothing was called, so there is no answer to miss.
+        return NeedsPerson(
+            "by_hand", f"{error.sentence} Confirm on the key's page when it is done."
+        )
+    with work.writing():
+        attempts.unanswered(attempt, error, actor=work.actor, now=work.now)
+    return stop_for(error)
+
+
+def _prove_dead(work: Work, version: Version) -> None:
+    """Try the old credential: only a refusal, or nobody able to tell, lets the work go on."""
+    material = vault.open_material(
+        version_id=version.pk, actor=work.actor, now=work.now, purpose="validate"
+    )
+    issued = Issued.from_json(version.remote, material)
+    with spoken():
+        found = work.provider.validate(work.call(), issued)
+    if found.verdict == Verdict.VALID:
+        raise Unfinished("still_valid", f"Version {version.number} still works. {found.detail}")
+
+
+def _note(
+    work: Work, version: Version, attempt: Attempt, on_revoked: Callable[[], None] | None
+) -> None:
+    with work.writing():
+        vault.mark_revoked(
+            version_id=version.pk,
+            cause="revoked at the provider",
+            now=work.now,
+            actor=work.actor,
+            request_id=work.request_id,
+        )
+        attempts.settle(attempt, AttemptState.DONE, note="Revoked.", actor=work.actor, now=work.now)
+        if on_revoked is not None:
+            on_revoked()
+
+
+def _abandon(work: Work, version: Version, on_revoked: Callable[[], None] | None) -> None:
+    """Give up a version whose create never answered; the inventory ends what it left."""
+    with work.writing():
+        attempt = attempts.open_attempt(act=Act.CREATE, key_id=work.key.pk)
+        if attempt is not None:
+            attempts.settle(
+                attempt,
+                AttemptState.ORPHANED,
+                note="The key was revoked first.",
+                actor=work.actor,
+                now=work.now,
+            )
+        vault.destroy(
+            version_id=version.pk,
+            cause="revoked before it was issued",
+            now=work.now,
+            actor=work.actor,
+            request_id=work.request_id,
+        )
+        schedule.look_soon(connection_id=work.key.connection_id, now=work.now)
+        if on_revoked is not None:
+            on_revoked()

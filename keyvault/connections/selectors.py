@@ -1,0 +1,130 @@
+"""Read Connections. Nothing here opens a credential."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from django.db.models import Count, Q, QuerySet
+
+from approvals.ports import NotVisible
+from keyvault.accounts.models import User
+from keyvault.connections.context import guard_of
+from keyvault.connections.models import Act, Attempt, AttemptState, Connection
+from keyvault.providers import context, registry
+from keyvault.providers.base import Capabilities, Field, Problem
+
+
+def get(slug: str) -> Connection:
+    """Return one Connection by its name. Raises NotVisible."""
+    found = _all().filter(slug=slug).first()
+    if found is None:
+        raise NotVisible(slug)
+    return found
+
+
+def by_id(connection_id: UUID) -> Connection:
+    """Return one Connection. Raises NotVisible."""
+    found = _all().filter(pk=connection_id).first()
+    if found is None:
+        raise NotVisible(str(connection_id))
+    return found
+
+
+def exists(slug: str) -> bool:
+    """Say whether the name is taken."""
+    return Connection.objects.filter(slug=slug).exists()
+
+
+def connections() -> Sequence[Connection]:
+    """Return every Connection with `live_count`, the number of keys that live there."""
+    alive = Count("keys", filter=Q(keys__state__in=["live", "suspended"]))
+    return list(_all().annotate(live_count=alive).order_by("slug"))
+
+
+def choices(person: User) -> Sequence[Connection]:
+    """Return the Connections at which a person may ask for a key: all whose provider is loaded.
+
+    Names and titles only are shown to whoever asks; servers and credentials are
+    not. Asking grants nothing, since every key goes through approval.
+    """
+    if not person.is_active:
+        return []
+    return [row for row in _all().order_by("title") if row.provider in registry.kinds()]
+
+
+def live_key_count(connection_id: UUID) -> int:
+    """Return how many keys live at a Connection."""
+    alive = Q(keys__state__in=["live", "suspended"])
+    return Connection.objects.filter(Q(pk=connection_id) & alive).count()
+
+
+def problems(connection: Connection) -> list[Problem]:
+    """Return what the last check found."""
+    return [Problem.from_json(entry) for entry in connection.problems]
+
+
+def capabilities(connection: Connection) -> Capabilities | None:
+    """Return what the provider can do here, or None when its plug-in is not loaded."""
+    try:
+        provider = registry.provider(connection.provider)
+    except registry.UnknownKind:
+        return None
+    without_secrets = context.call(
+        guard_of(connection.allowed_hosts),
+        timeout_s=0,
+        config=connection.config,
+        options={},
+        admin={},
+    )
+    return provider.capabilities(without_secrets)
+
+
+def providers() -> Sequence[tuple[str, str]]:
+    """Return kind and title of every loaded provider."""
+    return [(kind, entry.provider.title) for kind, entry in registry.kinds().items()]
+
+
+def config_schema(kind: str) -> Sequence[Field]:
+    """Return the fields of a Connection's settings. Raises registry.UnknownKind."""
+    return registry.provider(kind).config_schema
+
+
+def credential_schema(kind: str) -> Sequence[Field]:
+    """Return the fields of a Connection's admin credential. Raises registry.UnknownKind."""
+    return registry.provider(kind).material_schema
+
+
+def options_schema(kind: str) -> Sequence[Field]:
+    """Return the fields of one key at such a Connection. Raises registry.UnknownKind."""
+    return registry.provider(kind).options_schema
+
+
+def open_attempts(key_id: UUID) -> Sequence[Attempt]:
+    """Return what may be changing at the provider for one key, newest first."""
+    return list(Attempt.objects.filter(key_id=key_id, state=AttemptState.OPEN))
+
+
+def awaits_intake(key_id: UUID) -> bool:
+    """Say whether a person must paste the value of this key."""
+    return _by_hand(key_id, Act.CREATE)
+
+
+def awaits_confirmation(key_id: UUID) -> bool:
+    """Say whether a person must confirm that this key was revoked by hand."""
+    return _by_hand(key_id, Act.REVOKE)
+
+
+def _by_hand(key_id: UUID, act: Act) -> bool:
+    rows = Attempt.objects.select_related("connection").filter(
+        key_id=key_id, act=act, state=AttemptState.OPEN, confirmed_by=""
+    )
+    row = rows.first()
+    if row is None:
+        return False
+    found = capabilities(row.connection)
+    return found is not None and found.shape == "manual"
+
+
+def _all() -> QuerySet[Connection]:
+    return Connection.objects.select_related("environment", "team")
