@@ -8,7 +8,7 @@ hidden or gone is left out of the answer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from approvals import selectors as approvals
 from approvals.ports import NotVisible
 from keyvault.accounts import gates
 from keyvault.accounts import selectors as accounts
+from keyvault.audit import selectors as ledger
 from keyvault.inventory.access import access_key
 from keyvault.web import trust
 
@@ -53,13 +54,17 @@ def _mine(ask: Ask) -> object:
 
 def _request(ask: Ask) -> object:
     found = approvals.access_request(ask.person, UUID(ask.name))
-    votes = found.decisions.order_by("pk").values_list("pk", flat=True)
-    return (found.state, found.revision, list(votes))
+    return (found.state, found.revision, _newest(ledger.for_request(found.pk, limit=1)))
 
 
 def _key(ask: Ask) -> object:
     found = access_key(ask.person, ask.name, "view")
-    return (found.state, found.expires_at, found.rotation_due_at)
+    return (found.state, _newest(ledger.for_subject("key", found.pk, limit=1)))
+
+
+def _newest(lines: Sequence[ledger.Line]) -> object:
+    """Return the id of the newest event: whatever happens to a thing leaves one."""
+    return lines[0].id if lines else None
 
 
 def _trust(ask: Ask) -> object:

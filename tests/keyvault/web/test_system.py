@@ -1,0 +1,131 @@
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError
+
+from approvals.models import Job
+from keyvault.crypto import keyring
+from keyvault.findings import services as findings
+from keyvault.findings.models import FindingKind
+from keyvault.vault import seals
+from keyvault.web import system, trust
+from tests.keyvault.inventory.builders import TESTS
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def held_job(house):
+    """Return a held job of a request of alice's."""
+    request = house.approved()
+    job = house.job(request)
+    Job.objects.filter(pk=job.pk).update(
+        state="held", code="refused", sentence="The server said no.", attempts=6, ended_at=house.now
+    )
+    return job
+
+
+def _resume(client, job):
+    return client.post(f"/system/jobs/{job.pk}/resume/")
+
+
+@pytest.mark.parametrize("name", ["alice", "frank"])
+def test_the_requester_and_an_administrator_take_a_held_job_up_again(
+    house, held_job, client_for, name
+):
+    client = client_for(getattr(house.cast, name))
+    assert b"The server said no." in client.get("/system/").content
+
+    assert _resume(client, held_job).status_code == 302
+
+    held_job.refresh_from_db()
+    assert (held_job.state, held_job.attempts) == ("ready", 0)
+
+
+@pytest.mark.parametrize("name", ["bob", "dave", "mallory"])
+def test_nobody_else_does(house, held_job, client_for, name):
+    assert _resume(client_for(getattr(house.cast, name)), held_job).status_code == 404
+
+    held_job.refresh_from_db()
+    assert held_job.state == "held"
+
+
+def test_a_stranger_does_not_see_the_job_either(house, held_job, client_for):
+    page = client_for(house.cast.mallory).get("/system/").content
+
+    assert b"The server said no." not in page
+    assert b"No job is held" in page
+
+
+def test_a_second_press_says_what_happened(house, held_job, client_for):
+    client = client_for(house.cast.frank)
+    _resume(client, held_job)
+
+    assert _resume(client, held_job).status_code == 404
+
+
+def test_findings_are_shown_to_whose_work_it_is(cast, client_for, now):
+    from approvals.ports import Subject
+
+    findings.open(
+        kind=FindingKind.ORPHAN,
+        subject=Subject("connection", "x", "ledger-db"),
+        sentence="A role that nobody asked for.",
+        now=now,
+        actor=TESTS,
+    )
+
+    assert b"nobody asked for" in client_for(cast.erin).get("/system/").content
+    assert b"nobody asked for" not in client_for(cast.alice).get("/system/").content
+
+
+def test_a_part_that_cannot_be_read_says_so_and_the_rest_stays(cast, client_for, monkeypatch):
+    def fail(now):
+        raise DatabaseError("gone")
+
+    monkeypatch.setattr(system, "ledger", fail)
+    page = client_for(cast.frank).get("/system/").content.decode()
+
+    assert "This part could not be read" in page
+    assert "Key-encryption key" in page
+
+
+def test_the_strip_says_unknown_and_never_well_when_it_cannot_know(cast, monkeypatch, now):
+    def fail():
+        raise DatabaseError("gone")
+
+    monkeypatch.setattr(trust.checkpoints, "latest", fail)
+
+    assert trust.lines(now)[0] == trust.Line("", "Ledger", "unknown")
+
+
+def test_the_strip_turns_red_when_nobody_takes_due_work(house):
+    request = house.approved()
+    Job.objects.filter(subject_id=request.pk).update(due_at=house.now - timedelta(minutes=3))
+
+    line = trust.work(house.now)
+
+    assert line == trust.Line("bad", "Work", "stopped for 3 min")
+
+
+def test_the_strip_counts_held_jobs(house, held_job):
+    Job.objects.exclude(pk=held_job.pk).delete()
+
+    assert trust.work(house.now) == trust.Line("warn", "Work", "1 job held")
+
+
+def test_a_sealed_vault_is_red(cast, monkeypatch):
+    monkeypatch.setattr(
+        seals, "seal_state", lambda: seals.SealState(is_sealed=True, sentence="No key.")
+    )
+
+    assert trust.vault() == trust.Line("bad", "Vault", "sealed")
+    assert keyring.active()
+
+
+def test_solo_mode_stays_in_the_strip_until_it_ends(cast, monkeypatch, now):
+    assert "Solo mode" not in {line.label for line in trust.lines(now)}
+
+    monkeypatch.setattr(trust.accounts, "solo", lambda: True)
+
+    assert trust.lines(now)[-1] == trust.Line("warn", "Solo mode", "one administrator")
