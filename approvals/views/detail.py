@@ -50,6 +50,7 @@ def page(
     reader = person(request)
     context = context_of(row, reader, now=now)
     context |= {
+        "note": (form["comment"].value() or "") if form else "",
         "form": form or DecideForm(),
         "comments": comments or CommentForm(),
         "refusal": refusal,
