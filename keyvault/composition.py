@@ -15,7 +15,15 @@ from django.conf import settings
 from approvals import execution, notify, ports
 from keyvault.accounts.directory import Directory
 from keyvault.accounts.presence import Presence
-from keyvault.actions import change_membership, deactivate_person, invite_person, reset_factor
+from keyvault.actions import (
+    change_membership,
+    create_key,
+    deactivate_person,
+    invite_person,
+    reset_factor,
+    reveal_secret,
+    revoke_key,
+)
 from keyvault.audit import checkpoints, ledger, verifications
 from keyvault.crypto import digest, keyring, keys_dir, signing
 from keyvault.providers import registry
@@ -28,11 +36,14 @@ log = logging.getLogger(__name__)
 __all__ = [
     "change_membership",
     "compose",
+    "create_key",
     "deactivate_person",
     "execution",
     "invite_person",
     "notify",
     "reset_factor",
+    "reveal_secret",
+    "revoke_key",
     "verifications",
 ]
 

@@ -138,13 +138,16 @@ class CreateKey:
     def execute(self, *, request_id: UUID, run: Run) -> Outcome:
         """Create the credential, seal it and put the key live. Idempotent on `request_id`."""
         key = self._settle_row(request_id, run)
-        version = issuing.issue(key=key, request_id=request_id, run=run, actor=about_keys.WORKER)
-        with transaction.atomic(durable=True):
-            run.fence()
-            live = self._go_live(request_id, run.now)
+        version = issuing.issue(
+            key=key,
+            request_id=request_id,
+            run=run,
+            actor=about_keys.WORKER,
+            on_promoted=lambda _: self._go_live(request_id, run.now),
+        )
         run.reached("create:live")
-        facts = {"Key": live.name, "Version": f"v{version.number}"}
-        return Outcome(f"{live.name} exists at {key.connection.title} as v{version.number}.", facts)
+        facts = {"Key": key.name, "Version": f"v{version.number}"}
+        return Outcome(f"{key.name} exists at {key.connection.title} as v{version.number}.", facts)
 
     def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
         """Give the name free when the request ends undone."""
@@ -166,9 +169,10 @@ class CreateKey:
             raise ports.CannotExecute("gone", "The key that was asked for no longer exists.")
         return found
 
-    def _go_live(self, request_id: UUID, now: datetime) -> Key:
+    def _go_live(self, request_id: UUID, now: datetime) -> None:
+        """Put the key live in the transaction that makes its first version current."""
         try:
-            return inventory.go_live(
+            inventory.go_live(
                 key_id=self.key_id, request_id=request_id, actor=about_keys.WORKER, now=now
             )
         except inventory.WrongState as error:

@@ -121,7 +121,9 @@ class RevokeKey:
             run=run,
             actor=about_keys.WORKER,
             kill_sessions=self.kill_sessions,
+            on_revoked=lambda: _end(self.key_id, request_id, run.now),
         )
+        # A key without a version that works has nothing to revoke there, and ends all the same.
         with transaction.atomic(durable=True):
             run.fence()
             _end(self.key_id, request_id, run.now)
