@@ -91,6 +91,14 @@ def load(directory: Path) -> Targets:
     return Targets(**json.loads((directory / "targets.json").read_text(encoding="utf-8")))
 
 
+def note_url(directory: Path, url: str) -> None:
+    """Keep the address in demo.json true when the port has changed."""
+    path = directory / "demo.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if facts["url"] != url:
+        installation.write_private(path, json.dumps({**facts, "url": url}, indent=1))
+
+
 def _obtain(directory: Path, facts: Installation) -> Targets:
     """Decide the ports once: the Connections keep them."""
     try:

@@ -121,6 +121,8 @@ async def _bring_up(
     installation.write_private(wanted.data / "environment.json", json.dumps(env, indent=1))
     if wanted.demo and told.get("empty"):
         await _django(env, "load_demo")
+    if wanted.demo:
+        demo.note_url(wanted.data, wanted.url)
     await supervisor.start(
         processes.worker(env),
         processes.clock(env),

@@ -18,7 +18,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from keyvault.accounts import setup
+from keyvault.accounts import services, setup
+from keyvault.actions import defaults
 
 
 class Command(BaseCommand):
@@ -36,6 +37,8 @@ class Command(BaseCommand):
         pending = self._migrate()
         if pending:
             self._tell(say=f"{pending} migrations applied")
+        services.seed_roles(now=timezone.now())
+        defaults.seed(now=timezone.now())
         if self._gather():
             self._tell(say="static files gathered")
         is_open = setup.is_open()
