@@ -21,7 +21,16 @@ from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
 from approvals import ports, services
-from keyvault.accounts import administrators, gates, lockout, origin, sessions, setup
+from keyvault.accounts import (
+    administrators,
+    factors,
+    gates,
+    invitations,
+    lockout,
+    origin,
+    sessions,
+    setup,
+)
 from keyvault.audit import context, ledger
 from keyvault.crypto.keyring import NoKey
 from keyvault.web import errors
@@ -233,9 +242,10 @@ def _unrecorded(request: HttpRequest, _error: Exception) -> HttpResponse:
 # The first line that fits answers. What is not listed is a fault of ours: 500, and in the log.
 _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((ports.NotVisible, setup.AlreadySetUp), _not_found),
-    ((services.Stale, services.Closed, administrators.LastAdministrators), _conflict),
+    ((services.Stale, services.Closed), _conflict),
+    ((administrators.LastAdministrators, invitations.NotSolo), _conflict),
     ((services.NotEligible, services.Denied), _forbidden),
-    ((gates.MissingRight, ports.NotPresent), _forbidden),
+    ((gates.MissingRight, ports.NotPresent, factors.MayNotEnrol), _forbidden),
     ((lockout.LockedOut,), _locked_out),
     ((NoKey, ports.NotBound), _sealed),
     ((ledger.LedgerUnavailable,), _unrecorded),

@@ -8,6 +8,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.health")),
     path("", include("keyvault.web.urls_frame")),
     path("", include("approvals.urls")),
+    path("", include("keyvault.web.signin")),
+    path("", include("keyvault.web.setup")),
+    path("", include("keyvault.web.invitations")),
+    path("", include("keyvault.web.account")),
+    path("", include("keyvault.web.people")),
 ]
 
 handler400 = "keyvault.web.errors.bad_request"

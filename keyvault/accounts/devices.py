@@ -87,13 +87,9 @@ class RecoverySheet(Device):  # type: ignore[misc]  # As above.
     objects: ClassVar[models.Manager[RecoverySheet]] = DeviceManager()
 
     class Meta:
-        """Allow one confirmed sheet per person."""
+        """Allow one sheet per person."""
 
-        constraints = [
-            models.UniqueConstraint(
-                fields=["user"], condition=models.Q(confirmed=True), name="recovery_sheet_once"
-            )
-        ]
+        constraints = [models.UniqueConstraint(fields=["user"], name="recovery_sheet_once")]
 
     def verify_token(self, token: str) -> bool:
         """Spend one code by a guarded update, so that one of many racers wins."""

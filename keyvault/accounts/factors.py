@@ -120,12 +120,12 @@ def confirm(*, user: User, code: str, ip: str, now: datetime) -> tuple[TOTPDevic
     """Prove the app with one code, put it in force and return ten recovery codes to show once.
 
     An app that was in force before is removed, and deciding is barred for
-    24 h. The caller checks `may_enrol`, or a step-up when one is replaced.
-    Raises BadCode, CodeUsed, LockedOut, MayNotEnrol when nothing was begun.
+    24 h. Raises BadCode, CodeUsed, LockedOut, and MayNotEnrol unless an
+    invitation or a step-up has opened enrolment and `begin` was called.
     """
     pending = TOTPDevice.objects.filter(user=user, confirmed=False).first()
-    if pending is None:
-        raise MayNotEnrol("nothing was begun")
+    if pending is None or user.may_enrol_until is None or now >= user.may_enrol_until:
+        raise MayNotEnrol("nothing was begun, or too long ago")
     with lockout.attempt(username=user.username, ip=ip, now=now):
         _spend(pending, user=user, code=code, now=now)
     with transaction.atomic(durable=True):
@@ -183,22 +183,29 @@ def discard(*, user: User) -> None:
 def issue_recovery(*, user: User, now: datetime) -> list[str]:
     """Replace a person's recovery codes and return the new ones, to show once."""
     with transaction.atomic(durable=True):
-        User.objects.select_for_update().get(pk=user.pk)
-        fresh = _issue_recovery(user, now=now)
-        ledger.record(
-            "recovery_codes.issued",
-            actor=selectors.actor(user),
-            subject=selectors.subject(user),
-            now=now,
-            fields={"count": len(fresh)},
-        )
-        return fresh
+        return replace_recovery(user=user, now=now)
+
+
+def replace_recovery(*, user: User, now: datetime) -> list[str]:
+    """Do the same inside the caller's transaction."""
+    User.objects.select_for_update().get(pk=user.pk)
+    fresh = _issue_recovery(user, now=now)
+    ledger.record(
+        "recovery_codes.issued",
+        actor=selectors.actor(user),
+        subject=selectors.subject(user),
+        now=now,
+        fields={"count": len(fresh)},
+    )
+    return fresh
 
 
 def _issue_recovery(user: User, *, now: datetime) -> list[str]:
     """Store a sheet in force at once: a person who closes the page has lost only the text."""
-    RecoverySheet.objects.filter(user=user).delete()
-    sheet = RecoverySheet.objects.create(user=user, name="Recovery codes", created_at=now)
+    sheet, _ = RecoverySheet.objects.update_or_create(
+        user=user, defaults={"name": "Recovery codes", "created_at": now, "confirmed_at": None}
+    )
+    sheet.codes.all().delete()
     fresh = [codes.new() for _ in range(RECOVERY_CODES)]
     RecoveryCode.objects.bulk_create(
         RecoveryCode(

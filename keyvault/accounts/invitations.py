@@ -15,8 +15,8 @@ from django.db import transaction
 from django.db.models import Q
 
 from approvals.ports import Actor, NotVisible, Subject
-from keyvault.accounts import codes, lockout, names, selectors, services
-from keyvault.accounts.models import Invitation, User
+from keyvault.accounts import administrators, codes, lockout, names, selectors, services
+from keyvault.accounts.models import ADMINISTRATORS, Invitation, User
 from keyvault.audit import ledger
 
 LIFE = timedelta(hours=72)
@@ -29,6 +29,10 @@ class BadInvitation(lockout.Rejected):
 
 class NameTaken(Exception):
     """There is an account or an open invitation of that user name."""
+
+
+class NotSolo(Exception):
+    """The installation has left solo mode: an invitation takes approval."""
 
 
 def invite(
@@ -63,6 +67,27 @@ def invite(
             expires_at=now + LIFE,
         )
     )
+
+
+def invite_second(
+    *, username: str, name: str, email: str, invited_by: User, now: datetime
+) -> Invitation:
+    """Invite the second administrator right after set-up, when nobody can approve yet.
+
+    Raises NotSolo once there are two, and what `invite` raises.
+    """
+    with transaction.atomic(durable=True):
+        administrators.lock()
+        if not administrators.solo():
+            raise NotSolo("Others must approve an invitation now.")
+        return invite(
+            username=username,
+            name=name,
+            email=email,
+            groups=[ADMINISTRATORS],
+            invited_by=invited_by,
+            now=now,
+        )
 
 
 def invite_to_enrol(

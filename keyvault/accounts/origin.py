@@ -1,4 +1,4 @@
-"""Find the address a request came from; forwarded headers count only behind a named proxy."""
+"""Judge where a request came from and where it may go next: neither is taken on trust."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.http import url_has_allowed_host_and_scheme
 
 
 def address(request: HttpRequest) -> str:
@@ -21,6 +22,16 @@ def address(request: HttpRequest) -> str:
         if not _is_proxy(hop):
             return hop if _parsed(hop) else direct
     return direct
+
+
+def local_path(wanted: str) -> str:
+    r"""Return `wanted` if it is a path of this console, else "".
+
+    Django's check knows what browsers make of `//evil`, `/\evil` and control
+    characters; a path from the root is demanded on top.
+    """
+    is_ours = wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
+    return wanted if is_ours else ""
 
 
 def _is_proxy(text: str) -> bool:

@@ -105,5 +105,10 @@ def _page(request: HttpRequest, page: dict[str, str], *, error: str, status: int
         if name not in _NOT_CARRIED
         for value in values
     ]
-    context = page | {"error": error, "fields": fields, "action": request.get_full_path()}
+    context = page | {
+        "error": error,
+        "fields": fields,
+        "action": request.get_full_path(),
+        "back": origin.local_path(request.POST.get("back", "")) or "/",
+    }
     return render(request, TEMPLATE, context, status=status)

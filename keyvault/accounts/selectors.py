@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Prefetch, QuerySet
+from django.db.models import Count, Exists, OuterRef, Prefetch, Q, QuerySet
 
 from approvals.ports import Actor, NotVisible, Subject
 from keyvault.accounts import administrators, names
@@ -67,6 +67,12 @@ def teams(kind: str | None = None) -> QuerySet[Team]:
     return found.filter(kind=kind) if kind else found
 
 
+def teams_with_members() -> QuerySet[Team]:
+    """Return teams and roles with `members`, how many active people belong to each now."""
+    live = Count("group__user", filter=Q(group__user__is_active=True))
+    return Team.objects.select_related("group").annotate(members=live).order_by("kind", "title")
+
+
 def team_by_slug(slug: str) -> Team:
     """Return a team or role. Raises NotVisible."""
     found = Team.objects.select_related("group").filter(slug=slug).first()
@@ -83,7 +89,7 @@ def teams_of(user: User) -> QuerySet[Team]:
 def people() -> QuerySet[User]:
     """Return everybody with `has_factor`, `has_recovery` and `live`, their live memberships."""
     factor = TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
-    sheet = RecoverySheet.objects.filter(user=OuterRef("pk"), confirmed=True)
+    sheet = RecoverySheet.objects.filter(user=OuterRef("pk"), confirmed_at__isnull=False)
     live = Membership.objects.filter(left_at=None).select_related("group__team")
     return User.objects.annotate(
         has_factor=Exists(factor), has_recovery=Exists(sheet)
@@ -127,3 +133,14 @@ def open_invitations() -> QuerySet[Invitation]:
 def invitation_of(request_id: UUID) -> Invitation | None:
     """Return the invitation that an approved request has opened, or None."""
     return Invitation.objects.filter(request_id=request_id).first()
+
+
+def recovery_codes_left(user: User) -> int | None:
+    """Return how many recovery codes a person has left, None without a sheet that was kept."""
+    sheet = RecoverySheet.objects.filter(user=user, confirmed_at__isnull=False).first()
+    return sheet.codes.filter(used_at=None).count() if sheet else None
+
+
+def authenticator(user: User) -> TOTPDevice | None:
+    """Return the authenticator in force, or None."""
+    return TOTPDevice.objects.filter(user=user, confirmed=True).first()

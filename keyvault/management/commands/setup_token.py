@@ -1,8 +1,6 @@
-"""Print a one-time token for `/setup/`."""
+"""Print a new one-time token for `/setup/`; whoever runs this owns the host."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
@@ -11,13 +9,13 @@ from keyvault.accounts import setup
 
 
 class Command(BaseCommand):
-    """Make a set-up token, good for 30 minutes; earlier ones stop working."""
+    """Print a token that works for 30 minutes; earlier ones stop working."""
 
-    help = "Print a one-time token for the first administrator's /setup/ page."
+    help = "Print a new one-time set-up token."
 
-    def handle(self, **options: Any) -> None:
-        """Print the token. Raises CommandError on an installation that is set up."""
+    def handle(self, *_args: object, **_options: object) -> None:
+        """Print the token alone, so that scripts can read it."""
         try:
             self.stdout.write(setup.make_token(now=timezone.now()))
-        except setup.AlreadySetUp as refusal:
-            raise CommandError(str(refusal)) from None
+        except setup.AlreadySetUp as error:
+            raise CommandError(str(error)) from error
