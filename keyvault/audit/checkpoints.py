@@ -41,9 +41,16 @@ def install(signer: Signer | None) -> None:
     _Installed.signer = signer
 
 
+def signer() -> Signer:
+    """Return the checkpoint key. Raises NoSigner."""
+    if _Installed.signer is None:
+        raise NoSigner("The checkpoint key is not loaded.")
+    return _Installed.signer
+
+
 def verifier() -> Verifier:
     """Return the public key of the log. Raises NoSigner."""
-    return Verifier(tree.state().origin, _signer().public)
+    return Verifier(tree.state().origin, signer().public)
 
 
 def sink() -> Directory:
@@ -120,7 +127,7 @@ def _sign_when_due(outside: Directory, now: datetime, *, is_forced: bool) -> Che
         size=state.size,
         root=new_root,
         at=now,
-        note=sign(stated.body(), name=state.origin, signer=_signer()),
+        note=sign(stated.body(), name=state.origin, signer=signer()),
     )
 
 
@@ -142,12 +149,6 @@ def _is_due(last: Checkpoint | None, size: int, now: datetime) -> bool:
         return size > 0
     is_old = now - last.at >= timedelta(seconds=settings.CHECKPOINT_SECONDS)
     return is_old or size - last.size >= settings.CHECKPOINT_EVENTS
-
-
-def _signer() -> Signer:
-    if _Installed.signer is None:
-        raise NoSigner("The checkpoint key is not loaded.")
-    return _Installed.signer
 
 
 def _locked(*, wait: bool) -> bool:

@@ -100,4 +100,10 @@ EVENTS: dict[str, frozenset[str]] = {
     "grant.ended": frozenset(
         {"permission", "holder_kind", "holder", "reason", "starts_at", "ends_at"}
     ),
+    # audit
+    "audit.searched": frozenset({"query", "page"}),
+    "audit.opened": frozenset({"seq"}),
+    "audit.exported": frozenset({"query", "format", "count", "size", "checkpoint"}),
+    "audit.verified": frozenset({"events", "checkpoints", "state", "problems", "events_per_s"}),
+    "access.refused": frozenset({"gate", "count", "first_at", "last_at", "example"}),
 }

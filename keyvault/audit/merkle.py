@@ -58,16 +58,25 @@ class Frontier:
 
     def append(self, leaf: bytes) -> list[Subtree]:
         """Add one leaf hash; return the subtrees to store that this leaf completed."""
+        return self.push(0, leaf)
+
+    def push(self, height: int, node: bytes) -> list[Subtree]:
+        """Add the root of a whole subtree of `1 << height` leaves at once.
+
+        Raises ValueError where a subtree of that height cannot begin.
+        """
+        if self.size & ((1 << height) - 1):
+            raise ValueError(f"no subtree of height {height} begins after {self.size} leaves")
         completed: list[Subtree] = []
-        node, index, height = leaf, self.size, 0
-        while index & 1:
+        self.size += 1 << height
+        position = (self.size >> height) - 1
+        while position & 1:
             node = node_hash(self.peaks.pop(), node)
-            index >>= 1
+            position >>= 1
             height += 1
             if height % STRIDE == 0:
-                completed.append(Subtree(height, index, node))
+                completed.append(Subtree(height, position, node))
         self.peaks.append(node)
-        self.size += 1
         return completed
 
     def root(self) -> bytes:
@@ -186,6 +195,18 @@ def _climb(old: int, new: int, path: Sequence[bytes]) -> tuple[bytes, bytes]:
     return found_old, found_new
 
 
+def cover(start: int, stop: int) -> list[tuple[int, int]]:
+    """Return height and position of the fewest subtrees over leaves start to stop, in order."""
+    found = []
+    while start < stop:
+        height = (stop - start).bit_length() - 1
+        if start:
+            height = min(height, (start & -start).bit_length() - 1)
+        found.append((height, start >> height))
+        start += 1 << height
+    return found
+
+
 def _split(width: int) -> int:
     """Return the largest power of two below `width`."""
     return 1 << ((width - 1).bit_length() - 1)
@@ -199,15 +220,11 @@ def _fold(peaks: Sequence[bytes]) -> bytes:
 
 def _span(start: int, stop: int, read: Reader) -> bytes:
     """Return the root over leaves start to stop, where start is aligned to the span's width."""
-    peaks = []
-    while start < stop:
-        height = (stop - start).bit_length() - 1
-        peaks.append(_perfect(height, start >> height, read))
-        start += 1 << height
-    return _fold(peaks)
+    return _fold([subtree(height, position, read) for height, position in cover(start, stop)])
 
 
-def _perfect(height: int, index: int, read: Reader) -> bytes:
+def subtree(height: int, index: int, read: Reader) -> bytes:
+    """Return the root of a perfect subtree. Raises LookupError when stored hashes are missing."""
     above = height % STRIDE
     nodes = list(read(height - above, index << above, (index + 1) << above))
     if len(nodes) != 1 << above:

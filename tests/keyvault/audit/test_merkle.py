@@ -185,3 +185,23 @@ def test_a_missing_hash_is_said():
 
     with pytest.raises(LookupError):
         merkle.root(300, store.read)
+
+
+@given(st.data())
+def test_a_frontier_may_skip_over_whole_subtrees(data):
+    size = data.draw(st.integers(1, 900))
+    shown = sorted(data.draw(st.sets(st.integers(0, size - 1), max_size=5)))
+    store, frontier = Store(_leaves(size)), merkle.Frontier()
+
+    for index in [*shown, size]:
+        for height, position in merkle.cover(frontier.size, index):
+            frontier.push(height, merkle.subtree(height, position, store.read))
+        if index < size:
+            frontier.append(store.nodes[0, index])
+
+    assert frontier.root() == store.frontier.root()
+
+
+def test_a_subtree_begins_only_where_it_is_aligned():
+    with pytest.raises(ValueError, match="begins"):
+        merkle.Frontier(size=1, peaks=[b"x" * 32]).push(1, b"y" * 32)

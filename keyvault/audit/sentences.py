@@ -1,0 +1,105 @@
+"""One plain sentence for each event: who did what to what, before any machine field.
+
+Pure. A test demands a sentence for every name in the closed list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SENTENCES: Mapping[str, str] = {
+    # approvals
+    "request.submitted": "{actor} asked for approval of {subject}.",
+    "request.revised": "{actor} changed what {subject} asks for; decisions start again.",
+    "request.decided": "{actor} decided on {subject}: {verdict}.",
+    "request.commented": "{actor} wrote a comment on {subject}.",
+    "request.withdrawn": "{actor} withdrew {subject}.",
+    "request.expired": "No one decided in time, so {subject} lapsed.",
+    "request.invalidated": "{subject} no longer matches what was approved and was stopped.",
+    "request.executing": "Work began on {subject}.",
+    "request.done": "{subject} is done.",
+    "request.failed": "{subject} failed: {sentence}",
+    "job.held": "A step of {subject} is held for a person: {sentence}",
+    "job.resumed": "{actor} let a held step of {subject} run again.",
+    "job.refused": "A step of {subject} was refused: {cause}.",
+    "policy.saved": "{actor} saved version {version} of policy {name}.",
+    # accounts
+    "person.created": "{actor} created the account of {subject}.",
+    "person.deactivated": "{actor} deactivated the account of {subject}.",
+    "person.invited": "{actor} invited {subject}.",
+    "team.created": "{actor} created the group {subject}.",
+    "membership.joined": "{subject} joined {group}.",
+    "membership.left": "{subject} left {group}.",
+    "factor.enrolled": "{subject} enrolled a second factor.",
+    "factor.replaced": "{subject} replaced a second factor.",
+    "factor.reset": "The second factors of {subject} were reset.",
+    "recovery_codes.issued": "{subject} got {count} new recovery codes.",
+    "recovery_code.used": "{subject} used a recovery code; {left} are left.",
+    "password.changed": "{subject} changed the password.",
+    "session.opened": "{actor} signed in.",
+    "session.closed": "{actor} signed out.",
+    "sessions.ended": "All sessions of {subject} were ended.",
+    "lockout.started": "Too many wrong codes or passwords: {subject} is locked out for a while.",
+    "invitation.code_shown": "{actor} was shown the code of an invitation for {subject}.",
+    "invitation.used": "{subject} used an invitation.",
+    "invitation.withdrawn": "{actor} withdrew the invitation of {subject}.",
+    "installation.token_made": "A one-time token for the set-up was made.",
+    "installation.set_up": "{actor} set up this installation.",
+    "installation.left_solo": "A second administrator is enrolled: solo mode ended.",
+    # inventory
+    "key.created": "{actor} entered {subject} into the inventory.",
+    "key.registered": "{actor} reserved the name {subject}.",
+    "key.live": "{subject} is live.",
+    "key.revoked": "{subject} is revoked.",
+    "key.released": "The name {subject} was released.",
+    "grant.given": "{actor} granted {permission} on {subject}.",
+    "grant.ended": "{actor} ended a grant on {subject}.",
+    "environment.created": "{actor} created the environment {subject}.",
+    # vault
+    "kek.registered": "A key-encryption key was registered.",
+    "version.created": "Version {number} of {subject} was sealed.",
+    "version.issued": "The provider issued version {number} of {subject}.",
+    "version.promoted": "Version {number} of {subject} became current.",
+    "version.revoked": "Version {number} of {subject} was revoked.",
+    "version.destroyed": "Version {number} of {subject} was destroyed.",
+    "secret.opened": "{actor} opened version {number} of {subject} for {purpose}.",
+    "secret.revealed": "{actor} revealed version {number} of {subject} once.",
+    "secret.reveal_refused": "{actor} was refused to reveal version {number} of {subject}.",
+    "crypto.context_mismatch": "A sealed value of {subject} stood in the wrong place: refused.",
+    # findings
+    "finding.opened": "To look at: {sentence}",
+    "finding.closed": "{actor} closed a finding on {subject}.",
+    # connections
+    "connection.created": "{actor} added the connection {subject}.",
+    "connection.changed": "{actor} changed the connection {subject}.",
+    "connection.checked": "The connection {subject} was checked.",
+    "connection.inventoried": "The connection {subject} was compared with the inventory.",
+    "connection.orphan_revoked": "{actor} revoked an orphan at {subject}.",
+    "attempt.written": "A call to the provider of {subject} was announced.",
+    "attempt.unanswered": "The provider gave no answer about {subject}.",
+    "attempt.settled": "It is settled what the provider did about {subject}.",
+    "intake.received": "{actor} handed in a value for {subject}.",
+    # audit
+    "audit.searched": "{actor} searched the audit log.",
+    "audit.opened": "{actor} read event {seq}.",
+    "audit.exported": "{actor} exported {count} events as {format}.",
+    "audit.verified": "{actor} verified {events} events: {state}.",
+    "access.refused": "{actor} was refused {count} times at {gate}.",
+}
+
+
+class _Blank(dict[str, str]):
+    """Leave out what an event does not carry instead of failing to show the event."""
+
+    def __missing__(self, key: str) -> str:
+        return "…"
+
+
+def sentence(event: str, *, actor: str, subject: str, fields: Mapping[str, Any]) -> str:
+    """Return the sentence of one event. An unknown name is said in its own words."""
+    pattern = SENTENCES.get(event, "{actor}: {event} on {subject}.")
+    words = {name: str(value) for name, value in fields.items()}
+    return pattern.format_map(
+        _Blank(words | {"actor": actor or "Somebody", "subject": subject, "event": event})
+    )
