@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from approvals import ports
 from django.core.management.commands import flush
 from django.db import connections
 from django.test import Client
 from django.utils import timezone
+
+from approvals import ports
 from keyvault.accounts.directory import Directory
 from keyvault.accounts.models import User
 from keyvault.accounts.presence import Presence
 from keyvault.audit import ledger
 from keyvault.crypto import digest, keyring, keys_dir
-
 from tests import cast as people
+from tests.servers import empty_stack, stack
+
+__all__ = ["empty_stack", "stack"]  # Fixtures are found by name here.
 
 
 class Unlimited:
@@ -47,9 +50,7 @@ def installation(keys: keys_dir.Keys, _ring: keyring.Keyring) -> Iterator[keyrin
     """Unseal the process and bind approvals to this host, anew for each test."""
     keyring.install(_ring)
     digest.install(keys.index)
-    ports.bind(
-        recorder=ledger, signer=keys.receipt, directory=Directory(), presence=Presence()
-    )
+    ports.bind(recorder=ledger, signer=keys.receipt, directory=Directory(), presence=Presence())
     yield _ring
     keyring.install(_ring)
 

@@ -23,8 +23,13 @@ from keyvault.launcher.supervisor import Supervisor
 from keyvault.launcher.valkey import Valkey
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_SPLIT_MEMBERSHIP = 160000
 ADMIN, OWNER, DATABASE = "keyvault_admin", "northwind_owner", "northwind"
-
+# Just what docs/providers names: it makes and ends users, and reads no data.
+_VALKEY_RIGHTS = (
+    "resetchannels -@all +acl|setuser +acl|getuser +acl|users +acl|deluser +acl|save +acl|whoami"
+    " +client|kill +config|rewrite"
+)
 _TABLE = """
 CREATE TABLE IF NOT EXISTS orders (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -80,6 +85,8 @@ async def start_targets(supervisor: Supervisor, places: Places, facts: Installat
         socket=sockets / "valkey.sock",
         password=targets.valkey_password,
         port=targets.valkey_port,
+        user=ADMIN,
+        rights=_VALKEY_RIGHTS,
     )
     await supervisor.start(cluster.service(), valkey.service())
     await asyncio.to_thread(_fill, cluster, targets)
@@ -131,8 +138,9 @@ def _fill(cluster: Cluster, targets: Targets) -> None:
         roles.ensure_role(link, ADMIN, targets.password, rights="CREATEROLE")
         if not link.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [OWNER]).fetchone():
             link.execute(f"CREATE ROLE {OWNER} NOLOGIN")
-        link.execute(f"GRANT {OWNER} TO {ADMIN} WITH ADMIN OPTION")
-        link.execute("GRANT pg_signal_backend TO " + ADMIN)
+        may_say = link.info.server_version >= _SPLIT_MEMBERSHIP
+        how = "ADMIN TRUE, INHERIT FALSE, SET FALSE" if may_say else "ADMIN OPTION"
+        link.execute(f"GRANT {OWNER} TO {ADMIN} WITH {how}")
         there = link.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
         if not there.fetchone():
             link.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")

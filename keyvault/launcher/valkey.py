@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -21,13 +22,19 @@ _PROGRAMS = ("valkey-server", "redis-server")
 
 @dataclass(frozen=True, slots=True)
 class Valkey:
-    """One server on a private socket, and on loopback when `port` is given."""
+    """One server on a private socket, and on loopback when `port` is given.
+
+    With `rights`, `user` is an ACL user that has just these and the default
+    user is off; users made later are kept in the server's ACL file.
+    """
 
     name: str
     data: Path
     socket: Path
     password: str
     port: int | None = None
+    user: str = "default"
+    rights: str = ""
 
     def url(self) -> str:
         """Return its address as Celery reads it."""
@@ -51,7 +58,7 @@ class Valkey:
             "unixsocket": f'"{self.socket}"',
             "unixsocketperm": 700,
             "dir": f'"{self.data}"',
-            "requirepass": self.password,
+            **self._login(),
             "appendonly": "yes",
             "save": '""',
             "daemonize": "no",
@@ -61,19 +68,28 @@ class Valkey:
         write_private(path, "\n".join(f"{key} {value}" for key, value in lines.items()))
         return path
 
+    def _login(self) -> Mapping[str, str]:
+        if not self.rights:
+            return {"requirepass": self.password}
+        users = self.data / "users.acl"
+        if not users.exists():
+            mine = f"user {self.user} on >{self.password} {self.rights}"
+            write_private(users, f"user default off\n{mine}")
+        return {"aclfile": f'"{users}"'}
+
     async def _is_ready(self) -> bool:
         try:
             reader, writer = await asyncio.open_unix_connection(str(self.socket))
         except OSError:
             return False
         try:
-            writer.write(f"AUTH {self.password}\r\nPING\r\n".encode())
-            answers = [await asyncio.wait_for(reader.readline(), 2) for _ in range(2)]
+            writer.write(f"AUTH {self.user} {self.password}\r\n".encode())
+            answer = await asyncio.wait_for(reader.readline(), 2)
         except (OSError, TimeoutError):
             return False
         finally:
             writer.close()
-        return answers == [b"+OK\r\n", b"+PONG\r\n"]
+        return answer == b"+OK\r\n"
 
 
 def find() -> Path:
