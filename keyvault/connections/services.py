@@ -58,7 +58,7 @@ def create(
     draft: Draft,
     fingerprint: str,
     proposal_id: UUID,
-    request_id: UUID,
+    request_id: UUID | None,
     actor: Actor,
     now: datetime,
 ) -> Connection:
@@ -125,7 +125,7 @@ def change(
 
 
 def _write(
-    row: Connection, draft: Draft, *, fingerprint: str, request_id: UUID, now: datetime
+    row: Connection, draft: Draft, *, fingerprint: str, request_id: UUID | None, now: datetime
 ) -> None:
     environment = inventory.environment(draft.environment) if draft.environment else None
     team = accounts.team_by_slug(draft.team) if draft.team else None
