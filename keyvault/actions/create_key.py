@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Self
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from uuid import UUID, uuid4
 
 from django.db import transaction
+from django.urls import reverse
 
 from approvals import digests, ports, services
 from approvals.ports import Outcome, Plan, RiskPoint, Run, Subject
@@ -21,6 +22,9 @@ from keyvault.inventory import risk, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import Environment, Key, KeyState
+
+if TYPE_CHECKING:
+    from approvals.models import Request
 
 JSON = Any
 
@@ -155,6 +159,19 @@ class CreateKey:
             key_id=self.key_id, request_id=request_id, state=state, actor=about_keys.WORKER, now=now
         )
 
+    def subject_url(self, request_id: UUID) -> str:
+        """Return the key's page, once it has a life of its own."""
+        key = selectors.by_request(request_id)
+        return reverse("key", args=[key.name]) if key and key.state != KeyState.REQUESTED else ""
+
+    def edit_url(self, request_id: UUID) -> str:
+        """Return the form that revises the request."""
+        return reverse("request-edit", args=[request_id])
+
+    def again_url(self, request_id: UUID) -> str:
+        """Return the form filled with what was asked, but for the reason."""
+        return f"{reverse('request-new')}?again={request_id}"
+
     def _settle_row(self, request_id: UUID, run: Run) -> Key:
         """Make the row say what was approved, whatever it says by now. Raises CannotExecute."""
         with transaction.atomic(durable=True):
@@ -208,11 +225,18 @@ def redeclare(action: CreateKey, *, now: datetime) -> Key:
 
 
 def ask(
-    *, person: User, declared: Declaration, reason: str, now: datetime, ticket: str = ""
-) -> UUID:
-    """Reserve the name and ask for the key; return the request's id.
+    *,
+    person: User,
+    declared: Declaration,
+    reason: str,
+    now: datetime,
+    ticket: str = "",
+    key_id: UUID | None = None,
+) -> Request:
+    """Reserve the name and ask for the key.
 
-    Raises new_key.BadDeclaration, inventory.NameTaken, and what
+    A form gives the same `key_id` each time it is sent, so that a second press
+    cannot make a second key: `asked_before` finds the first. Raises new_key.BadDeclaration, inventory.NameTaken, and what
     `approvals.services.submit` raises.
     """
     with transaction.atomic(durable=True):
@@ -224,13 +248,30 @@ def ask(
             connection_id=connection.pk,
             owner=person,
             now=now,
+            key_id=key_id or uuid4(),
         )
         action = CreateKey(key_id=key.pk, owner_id=person.pk, asked_at=now, declared=declared)
         request = services.submit(
             action=action, requester=person, reason=reason, ticket=ticket, now=now
         )
         inventory.bind_request(key=key, request_id=request.pk)
-        return request.pk
+        return request
+
+
+def asked_before(*, person: User, key_id: UUID) -> UUID | None:
+    """Return the request that this person has made under a form's key id, or None."""
+    key = selectors.by_id(key_id)
+    return key.request_id if key is not None and key.owner_id == person.pk else None
+
+
+def preview(*, person: User, declared: Declaration, now: datetime) -> CreateKey:
+    """Return the action as it would be asked now, to show who decides. Writes nothing.
+
+    Raises NotVisible while the environment or the Connection is not chosen.
+    """
+    action = CreateKey(key_id=uuid4(), owner_id=person.pk, asked_at=now, declared=declared)
+    action.attributes()
+    return action
 
 
 def revise(
@@ -241,7 +282,7 @@ def revise(
     reason: str,
     now: datetime,
     ticket: str = "",
-) -> UUID:
+) -> Request:
     """Replace what a pending request asks for; every decision on it is cleared.
 
     Raises NotVisible, new_key.BadDeclaration, inventory.NameTaken, and what
@@ -262,7 +303,7 @@ def revise(
         action = CreateKey(
             key_id=key.pk, owner_id=key.owner_id, asked_at=key.created_at, declared=declared
         )
-        services.revise(
+        return services.revise(
             request_id=request_id,
             action=action,
             person=person,
@@ -270,4 +311,3 @@ def revise(
             reason=reason,
             ticket=ticket,
         )
-        return request_id

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import UUID
 
 from django.db import transaction
+from django.urls import reverse
 
 from approvals import digests, ports, services
 from approvals import selectors as requests
@@ -23,6 +24,7 @@ from keyvault.vault import reveals
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
+    from approvals.models import Request
     from keyvault.vault.models import Version
 
 JSON = Any
@@ -135,6 +137,11 @@ class RevealSecret:
     def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
         """Reserve nothing, so there is nothing to undo."""
 
+    def subject_url(self, request_id: UUID) -> str:
+        """Return the key's page."""
+        del request_id
+        return reverse("key", args=[self._key().name])
+
     def _key(self) -> Key:
         key = selectors.by_id(self.key_id)
         if key is None:
@@ -142,8 +149,8 @@ class RevealSecret:
         return key
 
 
-def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = "") -> UUID:
-    """Ask to see the current value of a key; return the request's id.
+def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = "") -> Request:
+    """Ask to see the current value of a key.
 
     Raises NotVisible, NotRevealable, about_keys.AlreadyAsked, and what
     `approvals.services.submit` raises.
@@ -163,14 +170,13 @@ def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = ""
         standing = permit(person=person, version=version, now=now)
         if standing is not None:
             raise about_keys.AlreadyAsked("It is approved: open the reveal page.", standing)
-        request = services.submit(
+        return services.submit(
             action=RevealSecret(key_id=key.pk, version_id=version.pk, person_id=person.pk),
             requester=person,
             reason=reason,
             ticket=ticket,
             now=now,
         )
-        return request.pk
 
 
 def permit(*, person: User, version: Version, now: datetime) -> UUID | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import UUID
 
 from django.db import transaction
+from django.urls import reverse
 
 from approvals import digests, ports, services
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
@@ -19,6 +20,9 @@ from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyPermission, KeyState
 from keyvault.vault import selectors as versions
+
+if TYPE_CHECKING:
+    from approvals.models import Request
 
 JSON = Any
 
@@ -133,6 +137,11 @@ class RevokeKey:
     def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
         """Reserve nothing, so there is nothing to undo."""
 
+    def subject_url(self, request_id: UUID) -> str:
+        """Return the key's page."""
+        del request_id
+        return reverse("key", args=[self._key().name])
+
     def _key(self) -> Key:
         key = selectors.by_id(self.key_id)
         if key is None:
@@ -140,8 +149,8 @@ class RevokeKey:
         return key
 
 
-def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = "") -> UUID:
-    """Ask to revoke a key; return the request's id.
+def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = "") -> Request:
+    """Ask to revoke a key.
 
     Raises NotVisible, NotRevocable, about_keys.AlreadyAsked, and what
     `approvals.services.submit` raises.
@@ -155,10 +164,9 @@ def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = ""
             key, RevokeKey.kind, f"To revoke {key.name} has been asked already."
         )
         action = RevokeKey(key_id=key.pk)
-        request = services.submit(
+        return services.submit(
             action=action, requester=person, reason=reason, ticket=ticket, now=now
         )
-        return request.pk
 
 
 def plan(*, person: User, name: str) -> RevokeKey:

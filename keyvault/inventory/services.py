@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
@@ -22,7 +22,7 @@ from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import Environment, Key, KeyPermission, KeyState
 
 JSON = Any
-_NAME_CONSTRAINT = "key_name_reserved_once"
+_RESERVED = ("key_name_reserved_once", "keyvault_key_pkey")
 
 
 class NameTaken(Exception):
@@ -59,7 +59,13 @@ def lock(*, key_id: UUID) -> Key:
 
 
 def register(
-    *, declared: Declaration, provider: str, connection_id: UUID, owner: User, now: datetime
+    *,
+    declared: Declaration,
+    provider: str,
+    connection_id: UUID,
+    owner: User,
+    now: datetime,
+    key_id: UUID,
 ) -> Key:
     """Reserve a name and keep what was declared, until the request is decided.
 
@@ -67,7 +73,7 @@ def register(
     NotVisible on an unknown environment or team.
     """
     _assert_in_transaction()
-    key = Key(pk=uuid4(), owner=owner, created_at=now, state=KeyState.REQUESTED)
+    key = Key(pk=key_id, owner=owner, created_at=now, state=KeyState.REQUESTED)
     _declare(key, declared, provider=provider, connection_id=connection_id)
     _save_name(key, is_new=True)
     _record("key.requested", key, actor=people.actor(owner), now=now, fields=_facts(key))
@@ -250,7 +256,7 @@ def _save_name(key: Key, *, is_new: bool) -> None:
         with transaction.atomic():
             key.save(force_insert=is_new, force_update=not is_new)
     except IntegrityError as error:
-        if _NAME_CONSTRAINT not in str(error):
+        if not any(name in str(error) for name in _RESERVED):
             raise
         raise NameTaken(key.name) from error
 

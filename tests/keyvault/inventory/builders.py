@@ -60,6 +60,7 @@ def requested(cast: Cast, *, now: datetime | None = None, **changes: object) -> 
             connection_id=where.pk,
             owner=cast.alice,
             now=now or cast.now,
+            key_id=uuid4(),
         )
         services.bind_request(key=key, request_id=uuid4())
     return key
