@@ -121,7 +121,7 @@ class PostgresSession:
 
 @dataclass
 class ValkeyBench(ProxyBench):
-    """A fresh ACL user on the target server."""
+    """ACL users on the target server."""
 
     target: ValkeyTarget | None = None
 
@@ -131,14 +131,10 @@ class ValkeyBench(ProxyBench):
             provider=Valkey(),
             proxy=proxy,
             config={"user": target.admin, "tls": "off"},
-            options={
-                "user": f"kv-t{uuid4().hex[:12]}",
-                "keys": "app:*",
-                "commands": "+@read +@write +ping",
-            },
+            options={"keys": "app:*", "commands": "+@read +@write +ping"},
             admin={"password": Secret.of(target.admin_password)},
-            commit=b"SETUSER",
-            statement=b"SETUSER",
+            commit=rb"(?:SET|DEL)USER",
+            statement=rb"(?:SET|DEL)USER",
             target=target,
         )
 

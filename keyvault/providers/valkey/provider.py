@@ -6,7 +6,9 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import ClassVar
 
 from keyvault.crypto.secret import Secret
@@ -18,7 +20,9 @@ from keyvault.providers.base import (
     Denied,
     Field,
     Issued,
+    LastUse,
     Misconfigured,
+    NotFound,
     Page,
     Problem,
     ProviderError,
@@ -33,17 +37,23 @@ from keyvault.providers.base import (
 from keyvault.providers.valkey import schema
 from keyvault.providers.valkey.wire import Answered, Rejected, Value, Wire, connect
 
-_MAX_LIVE = 2
 _PASSWORD_BYTES = 32
-_USER = re.compile(r"kv-[a-z0-9][a-z0-9_-]{0,60}")
+_DEFAULT_PORT = 6379
+_USER = re.compile(r"kv-.+-[0-9]+")
 _PATTERN = re.compile(r"[!-~]{1,200}")
 _COMMAND = re.compile(r"[+-]@?[a-z][a-z|_-]{0,40}")
 # Whatever is allowed before, these close it: an ACL user that may change ACL users is an admin.
 _ALWAYS = ("-@admin", "+acl|whoami")
+_BUSY = {"BUSY", "LOADING", "OOM", "READONLY", "MASTERDOWN", "MISCONF"}
 
 
 class Valkey:
-    """Issues passwords of one ACL user; the server is told their SHA-256 only."""
+    """Issues one ACL user per credential, named by its attempt.
+
+    Several passwords of one user would also live side by side, but sessions,
+    suspension and use belong to a user: only a user of its own can be ended,
+    watched and listed without touching the credential that follows it.
+    """
 
     kind: ClassVar[str] = "valkey"
     title: ClassVar[str] = "Valkey or Redis user"
@@ -52,10 +62,14 @@ class Valkey:
     options_schema: ClassVar[Sequence[Field]] = schema.OPTIONS
 
     def capabilities(self, ctx: Context) -> Capabilities:
-        """Return two passwords side by side, repaired by replay."""
+        """Return any number of users, repaired by replay."""
         del ctx
         return Capabilities(
-            Shape.MULTI, Recovery.CLIENT, max_live=_MAX_LIVE, can_kill_sessions=True
+            Shape.MULTI,
+            Recovery.CLIENT,
+            can_suspend=True,
+            reports_last_use=True,
+            can_kill_sessions=True,
         )
 
     def check(self, ctx: Context) -> list[Problem]:
@@ -63,52 +77,42 @@ class Valkey:
         try:
             with _admin(ctx) as wire:
                 wire.ask("ACL", "USERS")
-                wire.ask("ACL", "GETUSER", "kv-nobody")
+                wire.ask("ACL", "GETUSER", "kv-nobody-1")
+                wire.ask("CLIENT", "LIST", "TYPE", "normal")
         except ProviderError as error:
             mend = "Correct the Connection; docs/providers/valkey.md has the admin's rights."
             return [Problem(error.sentence, mend)]
         return []
 
     def prepare(self, ctx: Context, op_id: str, number: int, current: Issued | None) -> Attempt:
-        """Choose the password. Raises Conflict when the user has one that is not `current`."""
-        user = _user(ctx)
+        """Choose the password. Raises Misconfigured on settings that cannot work."""
+        del current
         _rules(ctx)
         with _admin(ctx) as wire:
-            there = set(_hashes(wire, user) or ())
-        expected = {_hash_of(current.remote_id)} if current else set()
-        if there - expected:
-            raise Conflict(f"{user} has a password that is not this key's current one.")
-        return Attempt(
-            op_id,
-            number,
-            tag_of(op_id, number),
-            facts={"user": user},
-            material={"password": Secret.of(secrets.token_urlsafe(_PASSWORD_BYTES))},
-        )
+            if _read(wire, tag_of(op_id, number)) is not None:
+                raise Conflict(f"There is a user {tag_of(op_id, number)} already.")
+        password = Secret.of(secrets.token_urlsafe(_PASSWORD_BYTES))
+        tag = tag_of(op_id, number)
+        return Attempt(op_id, number, tag, material={"password": password})
 
     def create(self, ctx: Context, attempt: Attempt) -> Issued:
-        """Add the password's hash and set the user's rights, in one command."""
-        user, digest = attempt.facts["user"], _digest(attempt.material["password"])
+        """Make the user with its rights and the hash of its password, in one command."""
+        user, password = attempt.tag, attempt.material["password"]
         with _admin(ctx) as wire:
-            wire.tell("ACL", "SETUSER", user, "on", *_rules(ctx), f"#{digest}")
+            wire.tell("ACL", "SETUSER", user, "reset", "on", *_rules(ctx), f"#{_digest(password)}")
             _persist(wire)
-        return Issued(
-            f"{user}/{digest}",
-            tag=attempt.tag,
-            public={
-                "username": user,
-                "host": str(ctx.config["host"]),
-                "port": str(ctx.config.get("port") or 6379),
-            },
-            material={"password": attempt.material["password"]},
-        )
+        public = {
+            "username": user,
+            "host": str(ctx.config["host"]),
+            "port": str(ctx.config.get("port") or _DEFAULT_PORT),
+        }
+        return Issued(user, tag=user, public=public, material={"password": password})
 
     def find(self, ctx: Context, attempt: Attempt) -> list[RemoteKey]:
-        """Return the attempt's password when the user has it."""
-        user, digest = attempt.facts["user"], _digest(attempt.material["password"])
+        """Return the attempt's user when it exists and has a password."""
         with _admin(ctx) as wire:
-            there = _hashes(wire, user) or ()
-        return [_key(user, digest, attempt.tag)] if digest in there else []
+            found = _read(wire, attempt.tag)
+        return [_key(attempt.tag, found)] if found is not None and found.has_password else []
 
     def validate(self, ctx: Context, issued: Issued) -> Validation:
         """Log in with the credential and ask who one is."""
@@ -125,37 +129,69 @@ class Valkey:
         return Validation(Verdict.VALID, user, "Logged in.")
 
     def revoke(self, ctx: Context, key: RemoteKey, *, kill_sessions: bool) -> None:
-        """Take the hash away, then end the user's sessions where asked.
+        """Delete the user, which ends its sessions; or only take its password away.
 
-        Sessions belong to the user, not to one password: those opened with a
-        newer password end too, and their clients log in again with it.
+        Removing a password leaves sessions open, so that a user whose sessions
+        are to go on stays behind without one, until it is revoked for good.
         """
-        user, digest = key.remote_id.partition("/")[0], _hash_of(key.remote_id)
-        if not _USER.fullmatch(user) or user == ctx.config["user"]:
-            return
+        user = key.remote_id
         with _admin(ctx) as wire:
-            there = _hashes(wire, user)
-            if there is None:
+            if not _is_ours(ctx, user) or _read(wire, user) is None:
                 return
-            if digest in there:
-                _missing_is_fine(wire, "ACL", "SETUSER", user, f"!{digest}")
-                _persist(wire)
             if kill_sessions:
-                _missing_is_fine(wire, "CLIENT", "KILL", "USER", user)
+                wire.tell("ACL", "DELUSER", user)
+            else:
+                wire.tell("ACL", "SETUSER", user, "off", "resetpass")
+            _persist(wire)
 
     def inventory(self, ctx: Context, cursor: str | None) -> Page[RemoteKey]:
-        """Return each password of each user whose name begins with kv-, in one page.
-
-        The server keeps no label beside a hash, so that `tag` is the user's name.
-        """
+        """Return every user with our label, in one page; others are not ours to list."""
         del cursor
+        found: list[RemoteKey] = []
         with _admin(ctx) as wire:
-            names = set(_texts(wire.ask("ACL", "USERS"))) - {str(ctx.config["user"])}
-            users = sorted(name for name in names if _USER.fullmatch(name))
-            found = [
-                _key(user, digest, user) for user in users for digest in _hashes(wire, user) or ()
-            ]
+            for name in sorted(_texts(wire.ask("ACL", "USERS"))):
+                user = _read(wire, name) if _is_ours(ctx, name) else None
+                if user is not None and user.has_password:
+                    found.append(_key(name, user))
         return Page(tuple(found))
+
+    def suspend(self, ctx: Context, key: RemoteKey) -> None:
+        """Refuse new logins and keep the password. Raises NotFound."""
+        self._switch(ctx, key, "off")
+
+    def resume(self, ctx: Context, key: RemoteKey) -> None:
+        """Allow logins again with the same password. Raises NotFound."""
+        self._switch(ctx, key, "on")
+
+    def _switch(self, ctx: Context, key: RemoteKey, word: str) -> None:
+        with _admin(ctx) as wire:
+            found = _read(wire, key.remote_id) if _is_ours(ctx, key.remote_id) else None
+            if found is None or not found.has_password:
+                raise NotFound(f"There is no user {key.remote_id} with a password.")
+            wire.tell("ACL", "SETUSER", key.remote_id, word)
+            _persist(wire)
+
+    def last_use(self, ctx: Context, key: RemoteKey) -> LastUse:
+        """Return the open sessions and when one of them last did something.
+
+        The server remembers nothing of closed sessions.
+        """
+        with _admin(ctx) as wire:
+            answer = wire.ask("CLIENT", "LIST")
+            seconds, _ = _texts(wire.ask("TIME"))
+        text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else ""
+        idle = _idle_seconds(text, key.remote_id)
+        if not idle:
+            return LastUse(None, 0)
+        return LastUse(datetime.fromtimestamp(int(seconds) - min(idle), tz=UTC), len(idle))
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    """What the server says of one ACL user."""
+
+    is_on: bool
+    has_password: bool
 
 
 @contextmanager
@@ -170,19 +206,19 @@ def _admin(ctx: Context) -> Iterator[Wire]:
     except Answered as error:
         if error.word == "NOPERM":
             raise Denied("The admin user may not run a command that is needed here.") from None
-        if error.word in {"BUSY", "LOADING", "OOM", "READONLY", "MASTERDOWN"}:
+        if error.word in _BUSY:
             raise Transient(f"The server answered {error.word}.") from None
         raise Misconfigured(f"The server answered {error.word}.") from None
 
 
-def _hashes(wire: Wire, user: str) -> list[str] | None:
-    """Return the hashes of a user's passwords, or None for a user that does not exist."""
+def _read(wire: Wire, user: str) -> _User | None:
+    """Return what the server says of a user, or None for one that does not exist."""
     answer = wire.ask("ACL", "GETUSER", user)
     if answer is None:
         return None
     fields = answer if isinstance(answer, list) else []
     facts = dict(zip(_texts(fields[::2]), fields[1::2], strict=False))
-    return _texts(facts.get("passwords"))
+    return _User("on" in _texts(facts.get("flags")), bool(_texts(facts.get("passwords"))))
 
 
 def _texts(value: Value) -> list[str]:
@@ -190,28 +226,30 @@ def _texts(value: Value) -> list[str]:
     return [item.decode("utf-8", "replace") for item in items if isinstance(item, bytes)]
 
 
+def _idle_seconds(clients: str, user: str) -> list[int]:
+    """Return the idle seconds of each session of a user from the lines of CLIENT LIST."""
+    lines = [
+        dict(part.partition("=")[::2] for part in line.split()) for line in clients.split("\n")
+    ]
+    return [int(line.get("idle", "0")) for line in lines if line.get("user") == user]
+
+
 def _persist(wire: Wire) -> None:
     """Write users to disk: the ACL file, or the configuration file where there is none."""
     try:
         wire.tell("ACL", "SAVE")
     except Answered:
-        try:
+        # A server without any file keeps users in memory; docs/providers/valkey.md says so.
+        with suppress(Answered):
             wire.tell("CONFIG", "REWRITE")
-        except Answered:
-            # A server without any file keeps users in memory; docs/providers/valkey.md says so.
-            return
 
 
-def _missing_is_fine(wire: Wire, *words: str) -> None:
-    try:
-        wire.tell(*words)
-    except Answered as error:
-        if not error.says_missing:
-            raise
+def _is_ours(ctx: Context, user: str) -> bool:
+    return bool(_USER.fullmatch(user)) and user != ctx.config["user"]
 
 
-def _key(user: str, digest: str, tag: str) -> RemoteKey:
-    return RemoteKey(f"{user}/{digest}", tag=tag, is_enabled=True, hint=f"{user} #{digest[:8]}")
+def _key(name: str, user: _User) -> RemoteKey:
+    return RemoteKey(name, tag=name, is_enabled=user.is_on, hint=name)
 
 
 def _digest(password: Secret) -> str:
@@ -219,21 +257,8 @@ def _digest(password: Secret) -> str:
     return hashlib.sha256(password.reveal()).hexdigest()
 
 
-def _hash_of(remote_id: str) -> str:
-    return remote_id.partition("/")[2]
-
-
-def _user(ctx: Context) -> str:
-    user = str(ctx.options.get("user", ""))
-    if not _USER.fullmatch(user) or user == ctx.config["user"]:
-        raise Misconfigured(
-            "The ACL user must begin with kv- and go on with a-z, 0-9, _ and -, up to 64 in all."
-        )
-    return user
-
-
 def _rules(ctx: Context) -> list[str]:
-    """Return the user's rights as ACL rules, from scratch. Raises Misconfigured."""
+    """Return a new user's rights as ACL rules. Raises Misconfigured."""
     keys = str(ctx.options.get("keys") or "").split()
     channels = str(ctx.options.get("channels") or "").split()
     commands = str(ctx.options.get("commands") or "").split()
@@ -241,6 +266,5 @@ def _rules(ctx: Context) -> list[str]:
         raise Misconfigured("Give at least one key pattern, in plain characters without spaces.")
     if not commands or not all(map(_COMMAND.fullmatch, commands)):
         raise Misconfigured("Give commands such as +@read -@dangerous +ping.")
-    rules = ["resetkeys", *(f"~{pattern}" for pattern in keys), "resetchannels"]
-    rules += [f"&{pattern}" for pattern in channels]
-    return [*rules, "clearselectors", "nocommands", *commands, *_ALWAYS]
+    rules = [f"~{pattern}" for pattern in keys] + [f"&{pattern}" for pattern in channels]
+    return [*rules, *commands, *_ALWAYS]

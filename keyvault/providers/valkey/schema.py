@@ -32,7 +32,6 @@ CONFIG = (
 )
 MATERIAL = (Field("password", "Admin password", kind="secret"),)
 OPTIONS = (
-    Field("user", "ACL user", help="Must begin with kv-, so that no other user is ever touched."),
     Field("keys", "Key patterns", help="Such as app:* cache:*, separated by spaces."),
     Field("channels", "Channel patterns", required=False, help="For publish and subscribe."),
     Field(

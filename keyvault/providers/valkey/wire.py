@@ -31,9 +31,9 @@ class Rejected(Denied):
 class Answered(Exception):
     """The server answered with an error; `word` is its first word, the rest is dropped."""
 
-    def __init__(self, word: str, *, says_missing: bool) -> None:
+    def __init__(self, word: str) -> None:
         super().__init__(word)
-        self.word, self.says_missing = word, says_missing
+        self.word = word
 
 
 class Wire:
@@ -98,8 +98,7 @@ class Wire:
 def _answered(text: bytes) -> Answered:
     word = text.split(b" ", 1)[0]
     is_word = word.isalpha() and word.isupper()
-    missing = b"does not exist" in text or b"No such user" in text
-    return Answered(word.decode() if is_word else "ERR", says_missing=missing)
+    return Answered(word.decode() if is_word else "ERR")
 
 
 @contextmanager
