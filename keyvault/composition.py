@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from django.conf import settings
 
 from approvals import execution, notify, ports
+from keyvault import celery
 from keyvault.accounts.directory import Directory
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
@@ -32,8 +33,10 @@ from keyvault.vault.budget import DatabaseBudget
 
 log = logging.getLogger(__name__)
 
-# Importing these registered their actions and job handlers.
+# Importing these registered their actions and job handlers; importing celery made its
+# application the current one, without which a message goes to a server that nobody set.
 __all__ = [
+    "celery",
     "change_membership",
     "compose",
     "create_key",
