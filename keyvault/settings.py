@@ -46,7 +46,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "guardian",
     "django_otp",
-    "django_htmx",
     "csp",
     "approvals",
     "keyvault.apps.KeyvaultConfig",
@@ -150,7 +149,7 @@ STATICFILES_DIRS = [ROOT / "static"]
 STATIC_ROOT = DATA_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "keyvault.web.storage.HashedStorage"},
 }
 WHITENOISE_MAX_AGE = 31536000
 

@@ -20,7 +20,7 @@ from keyvault.accounts import selectors as accounts
 from keyvault.audit import checkpoints, protection, sequencer, tree
 from keyvault.findings import selectors as findings
 from keyvault.vault import seals
-from keyvault.web import csp, trust
+from keyvault.web import csp, parts, trust
 from keyvault.web.known import known
 
 if TYPE_CHECKING:
@@ -159,6 +159,6 @@ def vault() -> Block:
         "vault",
         "Vault",
         trust.vault(),
-        [("State", state.sentence), ("Key-encryption key", state.kek_id or "not available")],
+        [("State", state.sentence), ("Key-encryption key", parts.short(state.kek_id) or "not available")],
         "The key-encryption key lives outside the database.",
     )
