@@ -84,11 +84,15 @@ def is_genuine(decision: Decision) -> bool:
 
 
 def document(decision: Decision, *, material: JSON) -> dict[str, JSON]:
-    """Return the file that a person downloads: receipt, signature and the plan it binds."""
+    """Return the file that a person downloads: receipt, signature and the plan it binds.
+
+    `public_key` only says which key to look for; a verifier pins its own copy.
+    """
     return {
         "receipt": decision.receipt,
         "signature": base64.b64encode(bytes(decision.signature)).decode(),
         "comment": decision.comment,
         "seen": decision.seen,
         "plan": material,
+        "public_key": ports.signer().public.hex(),
     }

@@ -105,9 +105,10 @@ class Recorder(Protocol):
 
 
 class Signer(Protocol):
-    """The key that signs receipts."""
+    """The key that signs receipts. `public` is the raw Ed25519 public key, 32 bytes."""
 
     key_id: str
+    public: bytes
 
     def sign(self, message: bytes) -> bytes:
         """Return an Ed25519 signature over `message` (RFC 8032)."""
