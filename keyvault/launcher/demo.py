@@ -27,8 +27,8 @@ _SPLIT_MEMBERSHIP = 160000
 ADMIN, OWNER, DATABASE = "keyvault_admin", "northwind_owner", "northwind"
 # Just what docs/providers names: it makes and ends users, and reads no data.
 _VALKEY_RIGHTS = (
-    "resetchannels -@all +acl|setuser +acl|getuser +acl|users +acl|deluser +acl|save +acl|whoami"
-    " +client|kill +config|rewrite"
+    "resetchannels -@all +acl|setuser +acl|getuser +acl|users +acl|deluser +acl|save"
+    " +config|rewrite +client|list +time"
 )
 _TABLE = """
 CREATE TABLE IF NOT EXISTS orders (
