@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management.commands import flush
 from django.db import connections
 from django.test import Client
@@ -30,6 +31,11 @@ class Unlimited:
 
     def spend(self, kek_id: bytes) -> None:
         """Count nothing."""
+
+
+def pytest_configure() -> None:
+    """Make the directory that the static files middleware expects; a start fills it."""
+    Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture(scope="session")
