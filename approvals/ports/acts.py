@@ -141,7 +141,9 @@ class Outcome:
 class Run(Protocol):
     """One claimed try at executing a request."""
 
-    now: datetime
+    @property
+    def now(self) -> datetime:
+        """Return the moment by which this try acts."""
 
     def fence(self) -> None:
         """Raise LostClaim unless this try still holds the job; call inside every write."""

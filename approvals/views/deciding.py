@@ -51,6 +51,10 @@ def decide(request: HttpRequest, request_id: UUID) -> HttpResponse:
         return detail.page(
             request, row, now=now, refusal=refused.sentence, status=HTTPStatus.FORBIDDEN
         )
+    except ports.NotPresent as absent:
+        return detail.page(
+            request, row, now=now, form=form, refusal=str(absent), status=HTTPStatus.CONFLICT
+        )
     except (services.Stale, services.Closed) as moved:
         return _conflict(request, moved.request, form, now=now)
 
