@@ -14,7 +14,7 @@ from approvals import execution, notify, queue
 __all__ = ["execution", "notify", "run_job"]  # Importing the two registers their handlers.
 
 
-@shared_task(name="approvals.run_job", ignore_result=True)
+@shared_task(name="approvals.run_job", ignore_result=True)  # type: ignore[untyped-decorator]
 def run_job(job_id: int) -> None:
     """Run one job by its number. A duplicate, an early and an unknown message have no effect."""
     if isinstance(job_id, bool) or not isinstance(job_id, int):

@@ -55,8 +55,8 @@ def _combinations(
         size *= len(values)
     if size > MAX_COMBINATIONS:
         raise BadPolicy("This act has too many attributes for policies to match on; split it.")
-    for values in product(*filled.values()):
-        yield dict(zip(filled, values, strict=True))
+    for choice in product(*filled.values()):
+        yield dict(zip(filled, choice, strict=True))
 
 
 def _most_specific(policies: Sequence[Rules], values: Mapping[str, str], kind: str) -> Rules:

@@ -72,8 +72,8 @@ def preview(action: ports.Action, requester: AbstractBaseUser, *, now: datetime)
     points = tuple(action.risk())
     try:
         rules = Rules.from_json(governing(action).body)
-    except matching.NoPolicy as refusal:
-        return Preview(None, points, score(points), str(refusal))
+    except matching.NoPolicy as uncovered:
+        return Preview(None, points, score(points), str(uncovered))
     facts = ballots.gather(
         action, rules, requester_id=requester.pk, submitted_at=now, roles_then=None, now=now
     )
