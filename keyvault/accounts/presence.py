@@ -53,18 +53,25 @@ class Presence:
         """Use a proof up, inside the caller's transaction. Raises NotPresent.
 
         One guarded update decides: of two racers with one proof, one sees no row.
+        Its conditions are columns of that row alone, for PostgreSQL judges only
+        those again once the other racer's lock is gone.
         """
-        fresh = _usable(person_id, digest=digest, now=now).filter(pk=proof_id)
-        if fresh.update(used_at=now) != 1:
+        fresh = _unused(person_id, digest=digest, now=now).filter(pk=proof_id)
+        if not _counts(person_id) or fresh.update(used_at=now) != 1:
             raise NotPresent("Confirm with a fresh code: the last one was used or is too old.")
         return _proof(StepUp.objects.get(pk=proof_id))
 
 
-def _usable(person_id: UUID, *, digest: str, now: datetime) -> QuerySet[StepUp]:
+def _counts(person_id: UUID) -> bool:
+    """Say whether the person is still active and enrolled."""
+    return TOTPDevice.objects.filter(
+        user_id=person_id, user__is_active=True, confirmed=True
+    ).exists()
+
+
+def _unused(person_id: UUID, *, digest: str, now: datetime) -> QuerySet[StepUp]:
     return StepUp.objects.filter(
         user_id=person_id,
-        user__is_active=True,
-        user__in=TOTPDevice.objects.filter(confirmed=True).values("user_id"),
         digest=digest,
         used_at=None,
         proved_at__gt=now - timedelta(seconds=settings.STEP_UP_S),
@@ -76,7 +83,7 @@ def _carried(request: HttpRequest, person: User, *, digest: str, now: datetime) 
         proof_id = UUID(request.POST.get(PROOF, ""))
     except ValueError:
         return None
-    row = _usable(person.pk, digest=digest, now=now).filter(pk=proof_id).first()
+    row = _unused(person.pk, digest=digest, now=now).filter(pk=proof_id).first()
     return _proof(row) if row else None
 
 
