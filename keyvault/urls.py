@@ -7,12 +7,14 @@ from django.urls import URLPattern, URLResolver, include, path
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.health")),
     path("", include("keyvault.web.urls_frame")),
+    path("", include("keyvault.web.urls_keys")),
     path("", include("approvals.urls")),
     path("", include("keyvault.web.signin")),
     path("", include("keyvault.web.setup")),
     path("", include("keyvault.web.invitations")),
     path("", include("keyvault.web.account")),
     path("", include("keyvault.web.people")),
+    path("", include("keyvault.web.audit")),
 ]
 
 handler400 = "keyvault.web.errors.bad_request"

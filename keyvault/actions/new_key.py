@@ -113,3 +113,8 @@ def _options(declared: Declaration) -> dict[str, str]:
     if set(declared.options) - {field.name for field in fields}:
         errors["connection"] = "This Connection does not take all of these settings."
     return errors
+
+
+def deliveries() -> list[tuple[str, str]]:
+    """Return the ways in which whoever uses a key can come by its value."""
+    return [(mode.value, str(mode.label)) for mode in DeliveryMode]

@@ -179,6 +179,15 @@ def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = ""
         )
 
 
+def plan(*, person: User, name: str) -> RevealSecret:
+    """Return the action as it would be asked now. Raises NotVisible: nothing to reveal, too."""
+    key = access.access_key(person, name, KeyPermission.REVEAL)
+    version = versions.current(key.pk)
+    if version is None:
+        raise ports.NotVisible(f"a current version of {name}")
+    return RevealSecret(key_id=key.pk, version_id=version.pk, person_id=person.pk)
+
+
 def permit(*, person: User, version: Version, now: datetime) -> UUID | None:
     """Return the approved request that lets a person open a version now, or None."""
     wanted = {"version_id": str(version.pk), "person_id": str(person.pk)}

@@ -149,11 +149,25 @@ class RevokeKey:
         return key
 
 
-def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = "") -> Request:
+def act_digest(shown: Plan) -> str:
+    """Return what the asker's fresh factor is bound to: the plan that the page showed."""
+    return digests.act_digest(kind="revoke", plan=shown.to_json())
+
+
+def ask(
+    *,
+    person: User,
+    name: str,
+    reason: str,
+    now: datetime,
+    ticket: str = "",
+    proof_id: UUID | None = None,
+) -> Request:
     """Ask to revoke a key.
 
-    Raises NotVisible, NotRevocable, about_keys.AlreadyAsked, and what
-    `approvals.services.submit` raises.
+    A page gives the proof of a fresh factor, which is used up here; a machine
+    that may only ask has none. Raises NotVisible, NotRevocable, NotPresent,
+    about_keys.AlreadyAsked, and what `approvals.services.submit` raises.
     """
     with transaction.atomic(durable=True):
         key = access.access_key(person, name, KeyPermission.REVOKE)
@@ -164,6 +178,9 @@ def ask(*, person: User, name: str, reason: str, now: datetime, ticket: str = ""
             key, RevokeKey.kind, f"To revoke {key.name} has been asked already."
         )
         action = RevokeKey(key_id=key.pk)
+        if proof_id is not None:
+            digest = act_digest(action.describe())
+            ports.presence().consume(proof_id, person_id=person.pk, digest=digest, now=now)
         return services.submit(
             action=action, requester=person, reason=reason, ticket=ticket, now=now
         )

@@ -50,6 +50,9 @@ SENTENCES: Mapping[str, str] = {
     # inventory
     "key.created": "{actor} entered {subject} into the inventory.",
     "key.registered": "{actor} reserved the name {subject}.",
+    "key.requested": "{actor} asked for {subject} and reserved its name.",
+    "key.redeclared": "{actor} changed what is asked for {subject}.",
+    "key.rotation_due": "A rotation of {subject} is due: {cause}.",
     "key.live": "{subject} is live.",
     "key.revoked": "{subject} is revoked.",
     "key.released": "The name {subject} was released.",

@@ -1,0 +1,164 @@
+"""Gather what the pages of one key show, each part from the package that knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.urls import reverse
+
+from approvals import selectors as approvals
+from keyvault.actions import reveal_secret
+from keyvault.audit import selectors as ledger
+from keyvault.connections import selectors as connections
+from keyvault.inventory import access, selectors
+from keyvault.vault import selectors as versions
+from keyvault.web import geometry
+
+if TYPE_CHECKING:
+    from keyvault.accounts.models import User
+    from keyvault.inventory.models import Key
+    from keyvault.vault.models import Version
+
+OVERVIEW, VERSIONS, ACCESS, HISTORY = "overview", "versions", "access", "history"
+HISTORY_LIMIT = 200
+_TABS = ((OVERVIEW, "Overview"), (VERSIONS, "Versions"), (ACCESS, "Access"), (HISTORY, "History"))
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One section of a key, under its own address."""
+
+    label: str
+    href: str
+    is_current: bool
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """How the current value stands towards being seen, and what this reader can do about it."""
+
+    version: Version | None
+    state: str
+    request_id: Any = None
+
+
+def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
+    """Return everything the page of a key shows. Raises NotVisible."""
+    key = access.access_key(person, name, "view")
+    found = versions.versions(key.pk)
+    may = access.permissions(person, key)
+    open_requests = [row for row in approvals.for_subject("key", key.pk) if row.is_open]
+    return {
+        "key": key,
+        "nav": "keys",
+        "now": now,
+        "tab": tab,
+        "tabs": tabs(key, tab, len(found)),
+        "may": may,
+        "marks": selectors.marks(key, now=now),
+        "life": life(key, found, now=now),
+        "versions": found,
+        "current": next((row for row in found if row.state == "current"), None),
+        "secret": secret(person, key, may, open_requests, now=now),
+        "pending": [row for row in open_requests if _sees(person, row)],
+        "options": _options(key),
+        "by_hand": _by_hand(key),
+        **_PARTS[tab](key, now),
+    }
+
+
+def tabs(key: Key, current: str, version_count: int) -> list[Tab]:
+    """Return the sections of a key."""
+    counts = {VERSIONS: version_count}
+    return [
+        Tab(label, _address(key, slug), slug == current, counts.get(slug)) for slug, label in _TABS
+    ]
+
+
+def life(key: Key, found: Sequence[Version], *, now: datetime) -> geometry.Lifeline:
+    """Return the key's life as a drawing."""
+    drawn = [
+        geometry.Version(
+            row.number,
+            row.promoted_at or row.created_at,
+            row.revoked_at or row.destroyed_at,
+            row.state,
+        )
+        for row in reversed(found)
+    ]
+    end = key.revoked_at or key.expires_at
+    return geometry.lifeline(
+        created=key.live_at or key.created_at, expires=end, versions=drawn, now=now
+    )
+
+
+def secret(
+    person: User, key: Key, may: frozenset[str], open_requests: Sequence[Any], *, now: datetime
+) -> Secret:
+    """Return the state of the secret's card: none, seen, hidden, waiting, ready or askable."""
+    version = versions.current(key.pk)
+    if version is None:
+        return Secret(None, "none")
+    if version.revealed_at is not None:
+        return Secret(version, "seen")
+    if "reveal" not in may:
+        return Secret(version, "hidden")
+    waiting = [row for row in open_requests if row.kind == "secret.reveal"]
+    if waiting:
+        return Secret(version, "waiting", waiting[0].pk)
+    permit = reveal_secret.permit(person=person, version=version, now=now)
+    return Secret(version, "ready" if permit else "askable", permit)
+
+
+def _address(key: Key, slug: str) -> str:
+    return reverse("key" if slug == OVERVIEW else f"key-{slug}", args=[key.name])
+
+
+def _sees(person: User, row: Any) -> bool:  # noqa: ANN401 - a request; views do not import tables.
+    try:
+        approvals.access_request(person, row.pk)
+    except LookupError:
+        return False
+    return True
+
+
+def _options(key: Key) -> list[tuple[str, str]]:
+    fields = connections.options_schema(key.provider)
+    return [(field.label, str(key.options.get(field.name, ""))) for field in fields]
+
+
+def _by_hand(key: Key) -> str:
+    """Return what a person must do at the provider now: create, revoke or nothing."""
+    if connections.awaits_intake(key.pk):
+        return "create"
+    return "revoke" if connections.awaits_confirmation(key.pk) else ""
+
+
+def _nothing(_key: Key, _now: datetime) -> dict[str, Any]:
+    return {}
+
+
+def _access(key: Key, now: datetime) -> dict[str, Any]:
+    return {"holders": selectors.holders(key, now=now), "grants": selectors.grant_history(key)}
+
+
+def _history(key: Key, _now: datetime) -> dict[str, Any]:
+    lines = ledger.for_subject("key", key.pk, limit=HISTORY_LIMIT)
+    items = [
+        {
+            "actor": line.actor,
+            "text": line.sentence,
+            "at": line.at,
+            "href": reverse("request", args=[line.request_id]) if line.request_id else "",
+            "note": f"event {line.seq}" if line.seq else "event not yet numbered",
+        }
+        for line in reversed(lines)
+    ]
+    return {"items": items, "is_cut": len(lines) == HISTORY_LIMIT}
+
+
+_PARTS = {OVERVIEW: _nothing, VERSIONS: _nothing, ACCESS: _access, HISTORY: _history}

@@ -1,0 +1,22 @@
+"""Addresses of keys and of the form that asks for one."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from keyvault.web import key_page, keys, requests_new, reveal
+
+urlpatterns = [
+    path("requests/new/", requests_new.new, name="request-new"),
+    path("requests/new/preview/", requests_new.preview, name="request-preview"),
+    path("requests/<uuid:request_id>/edit/", requests_new.edit, name="request-edit"),
+    path("keys/", keys.keys, name="keys"),
+    path("keys/<slug:name>/", keys.key, name="key"),
+    *(
+        path(f"keys/<slug:name>/{tab}/", keys.key, {"tab": tab}, name=f"key-{tab}")
+        for tab in (key_page.VERSIONS, key_page.ACCESS, key_page.HISTORY)
+    ),
+    path("keys/<slug:name>/revoke/", keys.revoke, name="key-revoke"),
+    path("keys/<slug:name>/reveal/", keys.ask_reveal, name="key-reveal"),
+    path("keys/<slug:name>/versions/<int:number>/reveal/", reveal.reveal, name="reveal"),
+]
