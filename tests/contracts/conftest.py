@@ -11,11 +11,20 @@ from tests.contracts import servers
 from tests.contracts.benches import PostgresBench, ValkeyBench
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="session", params=["wheel", pytest.param("installed", marks=pytest.mark.slow)]
+)
 def postgres_target(
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[servers.PostgresTarget]:
-    with servers.postgresql(tmp_path_factory.mktemp("postgresql")) as target:
+    """Run the wheel's PostgreSQL, and the machine's own, which is often an older one."""
+    programs = servers.wheel_postgres()
+    if request.param == "installed":
+        found = servers.installed_postgres()
+        if found is None:
+            pytest.skip("no PostgreSQL is installed on this machine")
+        programs = found
+    with servers.postgresql(tmp_path_factory.mktemp("postgresql"), programs) as target:
         yield target
 
 

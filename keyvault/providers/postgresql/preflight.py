@@ -15,7 +15,7 @@ from keyvault.providers.base import (
     ProviderError,
     Transient,
 )
-from keyvault.providers.postgresql.session import Cursor, Login, reading
+from keyvault.providers.postgresql.session import Cursor, admin, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +29,14 @@ _MENDS = {
 }
 
 
-def problems(ctx: Context, admin: Login) -> list[Problem]:
+def problems(ctx: Context) -> list[Problem]:
     """Return everything found; a server that cannot be reached is one problem."""
     try:
-        with reading(ctx, admin) as cursor:
-            found = [*_server(cursor), *_rights(cursor, admin.user), *_transport(ctx, cursor)]
+        login = admin(ctx)
+        with reading(ctx, login) as cursor:
+            found = [*_server(cursor), *_rights(cursor, login.user), *_transport(ctx, cursor)]
             owner = str(ctx.options.get("owner_role", ""))
-            return found + ([*_owner(cursor, owner, admin.user)] if owner else [])
+            return found + ([*_owner(cursor, owner, login.user)] if owner else [])
     except ProviderError as error:
         mend = next((text for kind, text in _MENDS.items() if isinstance(error, kind)), "")
         return [Problem(error.sentence, mend or "Correct the Connection.")]

@@ -15,7 +15,6 @@ from keyvault.providers.base import (
     Capabilities,
     Conflict,
     Context,
-    Denied,
     Field,
     Issued,
     LastUse,
@@ -33,7 +32,7 @@ from keyvault.providers.base import (
 )
 from keyvault.providers.postgresql import preflight, schema, slots
 from keyvault.providers.postgresql.scram import verifier
-from keyvault.providers.postgresql.session import Login, Rejected, changing, reading
+from keyvault.providers.postgresql.session import Login, Rejected, admin, changing, reading
 
 if TYPE_CHECKING:
     from keyvault.providers.postgresql.session import Cursor
@@ -69,7 +68,7 @@ class PostgreSQL:
 
     def check(self, ctx: Context) -> list[Problem]:
         """Return what the server, the admin role or the owner role lack."""
-        return preflight.problems(ctx, _admin(ctx))
+        return preflight.problems(ctx)
 
     def prepare(self, ctx: Context, op_id: str, number: int, current: Issued | None) -> Attempt:
         """Choose the free slot and the password.
@@ -78,7 +77,7 @@ class PostgreSQL:
         """
         prefix, owner = _prefix(ctx), _owner(ctx)
         _limit(ctx)
-        with reading(ctx, _admin(ctx)) as cursor:
+        with reading(ctx, admin(ctx)) as cursor:
             group = slots.read(cursor, owner)
             if group.comment == slots.ABSENT:
                 raise Misconfigured(f"There is no role {owner}. Create it first.")
@@ -105,7 +104,7 @@ class PostgreSQL:
         proof = verifier(
             attempt.material["password"].reveal(), salt=secrets.token_bytes(_SALT_BYTES)
         )
-        with changing(ctx, _admin(ctx)) as cursor:
+        with changing(ctx, admin(ctx)) as cursor:
             slots.lock(cursor, role)
             found = slots.read(cursor, role)
             is_replay = found.mark is slots.Mark.LIVE and found.tag == attempt.tag
@@ -126,7 +125,7 @@ class PostgreSQL:
 
     def find(self, ctx: Context, attempt: Attempt) -> list[RemoteKey]:
         """Return the attempt's slot when it holds the attempt's credential."""
-        with reading(ctx, _admin(ctx)) as cursor:
+        with reading(ctx, admin(ctx)) as cursor:
             found = slots.read(cursor, attempt.slot or "")
         return [found.key()] if found.holds(attempt.tag) else []
 
@@ -153,7 +152,7 @@ class PostgreSQL:
         Ambiguous when sessions are still open at the deadline.
         """
         role, tag = slots.role_of(key)
-        with changing(ctx, _admin(ctx)) as cursor:
+        with changing(ctx, admin(ctx)) as cursor:
             slots.lock(cursor, role)
             found = slots.read(cursor, role)
             if found.holds(tag):
@@ -171,7 +170,7 @@ class PostgreSQL:
         The comment is compared again under the lock: whoever holds the slot by
         now keeps their sessions.
         """
-        with changing(ctx, _admin(ctx)) as cursor:
+        with changing(ctx, admin(ctx)) as cursor:
             slots.lock(cursor, role)
             found = slots.read(cursor, role)
             if found.mark is not slots.Mark.REVOKED or found.tag != tag:
@@ -180,7 +179,7 @@ class PostgreSQL:
 
     def inventory(self, ctx: Context, cursor: str | None) -> Page[RemoteKey]:
         """Return the slots with our tag; roles that keyvault did not make are not ours to list."""
-        with reading(ctx, _admin(ctx)) as rows:
+        with reading(ctx, admin(ctx)) as rows:
             found = slots.listing(rows, after=cursor or "", limit=_PAGE)
         last = found[-1].role if len(found) == _PAGE else None
         return Page(tuple(slot.key() for slot in found), last)
@@ -195,7 +194,7 @@ class PostgreSQL:
 
     def _switch(self, ctx: Context, key: RemoteKey, *, on: bool) -> None:
         role, tag = slots.role_of(key)
-        with changing(ctx, _admin(ctx)) as cursor:
+        with changing(ctx, admin(ctx)) as cursor:
             slots.lock(cursor, role)
             if not slots.read(cursor, role).holds(tag):
                 raise NotFound(f"{role} no longer holds this credential.")
@@ -209,7 +208,7 @@ class PostgreSQL:
         to members of pg_read_all_stats.
         """
         role, tag = slots.role_of(key)
-        with reading(ctx, _admin(ctx)) as cursor:
+        with reading(ctx, admin(ctx)) as cursor:
             if slots.read(cursor, role).tag != tag:
                 return LastUse(None, 0)
             return _activity(cursor, role)
@@ -221,13 +220,6 @@ def _activity(cursor: Cursor, role: str) -> LastUse:
     )
     row = cursor.fetchone()
     return LastUse(row[0], row[1]) if row else LastUse(None)
-
-
-def _admin(ctx: Context) -> Login:
-    password = ctx.admin.get("password")
-    if password is None:
-        raise Denied("The Connection has no admin password. Enter it again.")
-    return Login(str(ctx.config["user"]), password, str(ctx.config.get("database") or "postgres"))
 
 
 def _prefix(ctx: Context) -> str:

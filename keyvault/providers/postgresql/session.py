@@ -71,6 +71,14 @@ class Login:
     database: str
 
 
+def admin(ctx: Context) -> Login:
+    """Return the Connection's own login. Raises Denied when it has no password."""
+    password = ctx.admin.get("password")
+    if password is None:
+        raise Denied("The Connection has no admin password. Enter it again.")
+    return Login(str(ctx.config["user"]), password, str(ctx.config.get("database") or "postgres"))
+
+
 @contextmanager
 def connect(ctx: Context, login: Login) -> Iterator[Connection]:
     """Open one connection that ends, at the latest, at the call's deadline.
