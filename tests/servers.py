@@ -105,8 +105,16 @@ class Stack:
         return self.process.wait(timeout=STOP_S)
 
     def pid(self, name: str) -> int:
-        """Return the process id of `console`, `worker`, `clock`, `postgresql` or `valkey`."""
-        return int((self.data / "run" / f"{name}.pid").read_text(encoding="ascii").split()[0])
+        """Return the process id of `console`, `worker`, `clock`, `postgresql` or `valkey`.
+
+        Waits for one that is being started again.
+        """
+        path = self.data / "run" / f"{name}.pid"
+        until = time.monotonic() + READY_S
+        while not (path.exists() and path.read_text(encoding="ascii").strip()):
+            assert time.monotonic() < until, f"{name} does not come back"
+            time.sleep(0.05)
+        return int(path.read_text(encoding="ascii").split()[0])
 
     def kill(self, name: str) -> None:
         """Kill one of its processes with SIGKILL; the supervisor starts it again."""

@@ -82,9 +82,9 @@ def end_leftovers(run_dir: Path, *, patience_s: float = 20) -> list[str]:
     """
     found: dict[str, int] = {}
     for file in sorted(run_dir.glob("*.pid")):
-        pid, _, began = file.read_text(encoding="ascii").strip().partition(" ")
-        if pid.isdigit() and began and started_at(int(pid)) == began:
-            found[file.stem] = int(pid)
+        written, _, began = file.read_text(encoding="ascii").strip().partition(" ")
+        if written.isdigit() and began and started_at(int(written)) == began:
+            found[file.stem] = int(written)
         file.unlink()
     for ask in (signal.SIGINT, signal.SIGKILL):
         for pid in found.values():

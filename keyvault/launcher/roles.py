@@ -62,7 +62,7 @@ def ensure_role(
 
     there = link.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
     verb = sql.SQL("ALTER" if there else "CREATE")
-    options = sql.SQL(f"LOGIN NOSUPERUSER {rights} PASSWORD")  # type: ignore[arg-type]
+    options = sql.SQL(f"LOGIN NOSUPERUSER {rights} PASSWORD")
     link.execute(
         sql.SQL("{} ROLE {} WITH {} {}").format(
             verb, sql.Identifier(name), options, sql.Literal(password)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from keyvault.launcher import places, roles, servers
-from keyvault.launcher.postgres import Cluster
+from keyvault.launcher.places import Places
 from keyvault.launcher.supervisor import Supervisor
 
 
@@ -25,28 +25,35 @@ async def throwaway_servers() -> AsyncIterator[dict[str, str]]:
     databases, roles and server settings of its own. Ctrl-C is left to the
     program inside. Raises Stop.
     """
-    given = {k: os.environ[k] for k in ("DATABASE_URL", "KEYVAULT_BROKER_URL") if k in os.environ}
     root = Path(tempfile.mkdtemp(prefix="kv-test-"))
     where = places.lay_out(root)
-    supervisor = Supervisor(log_dir=where.log, run_dir=where.run, say=lambda _line: None)
+    supervisor = Supervisor(log_dir=where.log, run_dir=where.run, say=_quietly)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
     try:
-        password = secrets.token_urlsafe(24)
-        valkey = servers.make_valkey(where, password)
-        wanted = [valkey.service()] if "KEYVAULT_BROKER_URL" not in given else []
-        found = {"KEYVAULT_BROKER_URL": valkey.url()}
-        if "DATABASE_URL" not in given:
-            cluster = servers.make_cluster(where, password, say=lambda _line: None, fsync=False)
-            wanted.append(cluster.service())
-            found["DATABASE_URL"] = cluster.admin("keyvault")
-        await supervisor.start(*wanted)
-        if "DATABASE_URL" not in given:
-            await asyncio.to_thread(_make_roles, cluster, password)
-        yield {**found, **given}
+        yield {**await _database(supervisor, where), **await _queue(supervisor, where)}
     finally:
         await supervisor.stop()
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _make_roles(cluster: Cluster, password: str) -> None:
-    roles.prepare(cluster, owner_password=password, app_password=password)
+async def _database(supervisor: Supervisor, where: Places) -> dict[str, str]:
+    if "DATABASE_URL" in os.environ:
+        return {}
+    password = secrets.token_urlsafe(24)
+    cluster = servers.make_cluster(where, password, say=_quietly, fsync=False)
+    await supervisor.start(cluster.service())
+    # Migrations grant to these roles where they exist, as they do in an installation.
+    await asyncio.to_thread(roles.prepare, cluster, owner_password=password, app_password=password)
+    return {"DATABASE_URL": cluster.admin(roles.DATABASE)}
+
+
+async def _queue(supervisor: Supervisor, where: Places) -> dict[str, str]:
+    if "KEYVAULT_BROKER_URL" in os.environ:
+        return {}
+    valkey = servers.make_valkey(where, secrets.token_urlsafe(24))
+    await supervisor.start(valkey.service())
+    return {"KEYVAULT_BROKER_URL": valkey.url()}
+
+
+def _quietly(_line: str) -> None:
+    """Say nothing: the output belongs to the program inside."""

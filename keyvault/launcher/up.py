@@ -123,11 +123,9 @@ async def _bring_up(
         await _django(env, "load_demo")
     if wanted.demo:
         demo.note_url(wanted.data, wanted.url)
-    await supervisor.start(
-        processes.worker(env),
-        processes.clock(env),
-        processes.console(env, host=wanted.host, port=wanted.port),
-    )
+    # The page first: somebody waits for it.
+    await supervisor.start(processes.console(env, host=wanted.host, port=wanted.port))
+    await supervisor.start(processes.worker(env), processes.clock(env))
     return told
 
 

@@ -1,0 +1,153 @@
+"""The command line: quick to answer, one sentence for what it cannot do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keyvault.cli import demo, main, verify
+from keyvault.launcher.installation import ROOT
+from keyvault.launcher.sentences import Stop
+
+ANSWER_S = 0.1
+
+
+def command(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "keyvault.cli", *arguments],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "HOME": os.environ.get("HOME", "/"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_it_loads_the_standard_library_only():
+    code = "import sys, keyvault.cli.main; print([m for m in sys.modules if '.' not in m])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = {name for name in eval(result.stdout) if not name.startswith("_")}
+
+    assert loaded - set(sys.stdlib_module_names) <= {
+        "keyvault",
+        "sitecustomize",
+        "distutils-precedence",
+    }
+
+
+def test_it_answers_in_under_100_ms():
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        command("--help")
+        took.append(time.perf_counter() - began)
+
+    assert min(took) < ANSWER_S
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], "there is no command 'fly'. Commands: up, test"),
+        (["up", "--prot", "1"], "unrecognized arguments: --prot 1. See: keyvault up --help"),
+        (["demo", "code"], "required: name"),
+        (["audit", "burn"], "audit takes verify or export"),
+        (["verify"], "verify takes a file"),
+        (["verify", "no-such-file"], "no-such-file does not exist"),
+        (["check", "nonsense"], "there is no check 'nonsense'"),
+        (["bench", "nonsense"], "there is no such benchmark"),
+        (["manage"], "manage takes the name"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_2(arguments, words):
+    result = command(*arguments)
+
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_help_names_every_command():
+    result = command("--help")
+
+    assert result.returncode == 0
+    assert all(f"  {name} " in result.stdout for name in main.COMMANDS)
+
+
+def test_every_command_has_its_module():
+    for name, entry in main.COMMANDS.items():
+        path = ROOT / (entry.module.replace(".", "/") + ".py")
+        assert path.exists(), name
+
+
+def test_an_installation_that_never_started_is_one_sentence(tmp_path):
+    result = command("manage", "--data", str(tmp_path), "check")
+
+    assert result.returncode == 1
+    assert "Start it: ./kv up" in result.stderr
+
+
+def test_an_error_of_the_system_is_a_sentence_with_its_mend(monkeypatch, capsys):
+    def full(_arguments):
+        raise OSError(28, "No space left on device", "/data/log")
+
+    monkeypatch.setattr(main, "_dispatch", full)
+
+    assert main.main(["up"]) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        "keyvault: No space left on device (/data/log). "
+        "Free some space, or choose another place with --data.\n"
+    )
+
+
+def test_codes_are_those_of_rfc_6238():
+    secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+    assert [demo.totp(secret, at // 30) for at in (59, 1111111109, 20000000000)] == [
+        "287082",
+        "081804",
+        "353130",
+    ]
+
+
+def test_a_demo_code_comes_with_its_seconds_left(tmp_path, capsys, monkeypatch):
+    person = {"username": "bob", "password": "p", "totp_secret": "GEZDGNBVGY3TQOJQ", "roles": []}
+    (tmp_path / "demo.json").write_text(json.dumps({"people": [person]}))
+    monkeypatch.setattr(demo.time, "time", lambda: 61.0)
+
+    assert demo.run(["--data", str(tmp_path), "code", "bob"]) == 0
+    assert capsys.readouterr().out == f"{demo.totp('GEZDGNBVGY3TQOJQ', 2)}  29 s left\n"
+
+
+def test_an_unknown_person_of_the_demo_is_answered_with_the_known(tmp_path):
+    (tmp_path / "demo.json").write_text('{"people": []}')
+
+    with pytest.raises(Stop, match="there is no zoe in the demo"):
+        demo.run(["--data", str(tmp_path), "code", "zoe"])
+
+
+@pytest.mark.parametrize(
+    ("content", "module"),
+    [
+        ('{"kind": "keyvault.receipt.v1"}', verify.RECEIPT),
+        ('{"seq": 1}\n{"seq": 2}', verify.LEDGER),
+    ],
+)
+def test_verify_knows_a_receipt_from_an_export(tmp_path, content, module):
+    path = tmp_path / "file"
+    path.write_text(content)
+
+    assert verify._verifier(path) == module
