@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import TYPE_CHECKING
 
 from keyvault.providers.manual import Manual
@@ -48,15 +48,14 @@ class Registered:
 _loaded: dict[str, Registered] = {}
 
 
-def load(*, allowed: Collection[str], version: str = "", found: Iterable[EntryPoint] = ()) -> None:
+def load(*, allowed: Collection[str], found: Iterable[EntryPoint] = ()) -> None:
     """Load the built-in providers and each plug-in whose distribution is in `allowed`.
 
-    `version` is keyvault's own; `found` replaces the installed entry points.
-    Raises BadPlugin for one that is allowed but missing, broken or of a taken kind.
+    `found` replaces the installed entry points. Raises BadPlugin for one that is allowed but missing, broken or of a taken kind.
     """
     _loaded.clear()
     for make in BUILT_IN:
-        _add(Registered(make(), "keyvault", version))
+        _add(Registered(make(), "keyvault", _own_version()))
     points = list(found or entry_points(group=GROUP))
     missing = set(allowed) - {_distribution(point)[0] for point in points}
     if missing:
@@ -86,6 +85,14 @@ def kinds() -> Mapping[str, Registered]:
     if not _loaded:
         load(allowed=())
     return dict(_loaded)
+
+
+def _own_version() -> str:
+    try:
+        return version("keyvault")
+    except PackageNotFoundError:
+        # A source tree that was never installed has no metadata.
+        return ""
 
 
 def _add(entry: Registered) -> None:
