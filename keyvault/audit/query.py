@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 MAX_CHARS, MAX_TERMS = 2000, 40
 TEXT_NAME, SEQ_NAME = "text", "seq"
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _TOKEN = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"])+|"')
 _PART = re.compile(r'((?:"(?:[^"\\]|\\.)*"|[^",])*)(,|$)')
 _RELATIVE = re.compile(r"([1-9][0-9]{0,3})(m|h|d|w)")
@@ -130,6 +131,9 @@ def parse(raw: str, *, names: Mapping[str, Name], now: datetime, default: str = 
     if len(raw) > MAX_CHARS:
         too_long = Problem("", 0, f"A query has at most {MAX_CHARS} characters.")
         return Query(raw=raw, problems=(too_long,))
+    if _UNSTORABLE.search(raw):
+        unstorable = Problem("", 0, "A query holds a character that no name can hold.")
+        return Query(raw=raw, problems=(unstorable,))
     pieces = [_Piece(found.group(), found.start()) for found in _TOKEN.finditer(raw)]
     for piece in pieces[:MAX_TERMS]:
         _read(piece, reading)

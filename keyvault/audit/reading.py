@@ -13,6 +13,11 @@ from keyvault.audit.query import Query
 _LOG = Subject("ledger", "ledger", "the audit log")
 
 
+def parse(raw: str, *, now: datetime) -> Query:
+    """Parse a query of the audit log without running it."""
+    return filters.read(raw, now=now)
+
+
 def search(
     raw: str, *, actor: Actor, now: datetime, after: str = "", before: str = ""
 ) -> tuple[Query, selectors.Page | None]:

@@ -75,11 +75,11 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """One event with everything recorded, and its proof unless it has no place yet."""
+    """One event with everything that was recorded, and its proof."""
 
     line: Line
     entry: Mapping[str, Any]
-    proof: Proof | None
+    proof: Proof
 
 
 def search(query: Query, *, after: str = "", before: str = "", limit: int = PAGE) -> Page:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
-from keyvault.audit import protection, sequencer, tree
+from keyvault.audit import checkpoints, protection, sequencer, tree
 from keyvault.audit.models import Checkpoint, VerificationRun
 from keyvault.audit.protection import Protection
 
@@ -60,6 +60,14 @@ def trust(now: datetime) -> Trust:
         protection=guard,
         is_offsite=settings.CHECKPOINT_OFFSITE,
     )
+
+
+def public_key() -> str:
+    """Return the ledger's public key in one line, or "" while the process is sealed."""
+    try:
+        return str(checkpoints.verifier())
+    except checkpoints.NoSigner:
+        return ""
 
 
 def _judge(

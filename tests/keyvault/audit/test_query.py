@@ -128,7 +128,7 @@ def test_a_term_can_be_taken_out():
     assert query.without(query.terms[1]) == 'actor:"a b" #5'
 
 
-@given(st.text(max_size=300))
+@given(st.text(st.characters(exclude_characters="\x00", codec="utf-8"), max_size=300))
 @example('actor:"')
 @example("-")
 @example("--")
@@ -173,3 +173,5 @@ def test_taking_terms_out_ends_at_nothing(parts):
 def test_a_query_has_bounds():
     assert _parse("x" * (MAX_CHARS + 1)).problems
     assert _parse("a " * 41).problems
+    assert _parse("a\x00b").problems
+    assert _parse("a\ud800b").problems
