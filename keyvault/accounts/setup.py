@@ -6,7 +6,6 @@ typed a recovery code back; then never again.
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -117,17 +116,6 @@ def _make_administrator(user: User, *, now: datetime) -> None:
     if not selectors.has_role(user, ADMINISTRATORS):
         group = selectors.team_by_slug(ADMINISTRATORS).group
         services.add_member(user=user, group=group, now=now, actor=HOST)
-
-
-def code_to_type_back() -> int:
-    """Return the number of the recovery code that the page asks for."""
-    return secrets.randbelow(factors.RECOVERY_CODES) + 1
-
-
-def finish(*, user: User, now: datetime) -> None:
-    """Close set-up for good. Raises AlreadySetUp."""
-    with transaction.atomic(durable=True):
-        mark_done(actor=selectors.actor(user), administrator=user, now=now)
 
 
 def mark_done(*, actor: Actor, administrator: User, now: datetime) -> None:

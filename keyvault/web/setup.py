@@ -14,6 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
 from keyvault.accounts import factors, gates, lockout, names, origin, sessions, setup
+from keyvault.actions import installation
 from keyvault.web import signin
 from keyvault.web.signin import CodeForm, RecoveryForm
 
@@ -165,7 +166,7 @@ def _take_codes(request: HttpRequest) -> HttpResponse:
         return _again(
             request, CODES, RecoveryForm(request.POST), "That is not the code that was asked for."
         )
-    setup.finish(user=user, now=now)
+    installation.finish_setup(user=user, now=now)
     del request.session[RIGHT]
     return redirect("welcome")
 
