@@ -19,7 +19,7 @@ from approvals import digests, ports, queue, receipts
 from approvals.models import Request
 from approvals.policy.judging import Ruling
 from approvals.policy.rules import Auto, Rules
-from approvals.selectors import ballots
+from approvals.selectors import ballots, history
 from approvals.services import asking, states
 
 
@@ -225,7 +225,10 @@ def _unsupported(request: Request, run: ports.Run) -> Flaw | None:
 
 def _drifted(request: Request, _run: ports.Run) -> Flaw | None:
     """Render the plan again, this once, and compare it with the one that was signed."""
-    now_plan = ballots.action_of(request).describe().to_json()
+    try:
+        now_plan = ballots.action_of(request).describe().to_json()
+    except history.GONE:
+        return Flaw("gone", "What this was about does not exist any more. Nothing was done.")
     if digests.sha256(now_plan) == digests.sha256(request.plan):
         return None
     request.drift = now_plan

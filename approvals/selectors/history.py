@@ -28,6 +28,8 @@ ENDS = {
     "withdrawn": "withdrew it",
     "invalidated": "stopped it before anything was done",
 }
+# What an action raises when the thing that it is about is gone.
+GONE = (LookupError, ValueError, ports.Unfinished)
 WORKER = ports.Actor("system", "worker", "Worker")
 
 
@@ -143,5 +145,8 @@ def drift(request: Request) -> tuple[ports.Change, ...]:
     """
     if request.state not in Request.UNDECIDED:
         return ()
-    live = ballots.action_of(request).describe().to_json()
+    try:
+        live = ballots.action_of(request).describe().to_json()
+    except GONE:
+        return (ports.Change("Target", request.subject_label, "does not exist any more"),)
     return diffs.changes(request.plan, live)

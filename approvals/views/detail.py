@@ -68,6 +68,7 @@ def context_of(row: Request, reader: AbstractBaseUser, *, now: datetime) -> dict
     return {
         "nav": "mine" if is_mine else "inbox",
         "now": now,
+        "reader_id": str(reader.pk),
         "row": row,
         "plan": row.plan,
         "rules": ballot.rules,
@@ -90,10 +91,13 @@ def context_of(row: Request, reader: AbstractBaseUser, *, now: datetime) -> dict
 
 def _risk(row: Request, action: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a ports.Action
     """Return today's points while it is open, else those it was decided on."""
+    points: list[dict[str, Any]] = row.risk
     if not row.is_open:
-        points: list[dict[str, Any]] = row.risk
         return points
-    return [asdict(point) for point in action.risk()]
+    try:
+        return [asdict(point) for point in action.risk()]
+    except history.GONE:
+        return points
 
 
 def _stale(row: Request) -> tuple[Any, ...]:
