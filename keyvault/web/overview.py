@@ -6,6 +6,7 @@ A block whose figures cannot be read says so, and the others stay.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.http import HttpRequest, HttpResponse
@@ -20,14 +21,30 @@ from keyvault.web import fleet, system, work
 from keyvault.web.known import known
 
 if TYPE_CHECKING:
+    from approvals.models import Request
     from keyvault.accounts.models import User
 
-_NEEDS, _FLEET, _DAYS, _LEDGER = "needs", "fleet", "days", "ledger"
-_LENSES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("auditors", (_LEDGER, _NEEDS, _FLEET, _DAYS)),
-    ("administrators", (_NEEDS, _FLEET, _LEDGER, _DAYS)),
+_NEEDS, _MINE, _FLEET, _LEDGER = "needs", "mine", "fleet", "ledger"
+UNDER_WAY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """The blocks of the wide and of the narrow column, in the order in which a role reads."""
+
+    wide: tuple[str, ...]
+    narrow: tuple[str, ...]
+
+    def __contains__(self, block: str) -> bool:
+        """Say whether a block is shown at all."""
+        return block in self.wide + self.narrow
+
+
+_LENSES = (
+    ("auditors", Lens((_LEDGER, _NEEDS), (_FLEET,))),
+    ("administrators", Lens((_NEEDS, _MINE), (_FLEET, _LEDGER))),
 )
-_DEFAULT = (_NEEDS, _FLEET, _DAYS)
+_DEFAULT = Lens((_NEEDS, _MINE), (_FLEET,))
 
 
 @gates.signed_in
@@ -35,21 +52,27 @@ _DEFAULT = (_NEEDS, _FLEET, _DAYS)
 def overview(request: HttpRequest) -> HttpResponse:
     """Show what needs this person, worst first."""
     person, now = sessions.person(request), timezone.now()
-    blocks = lens(person)
+    order = lens(person)
     page = {
         "nav": "home",
         "now": now,
-        "blocks": blocks,
+        "lens": order,
         "needs": known("needs", lambda: work.needs(person, now=now)),
         "shown": work.SHOWN,
         "oldest": known("oldest request", approvals.oldest_pending_at),
         "fleet": known("fleet", lambda: fleet.fleet(person, now=now)),
-        "ledger": known("ledger", lambda: system.ledger(now)) if _LEDGER in blocks else None,
+        "ledger": known("ledger", lambda: system.ledger(now)) if _LEDGER in order else None,
+        "mine": known("under way", lambda: under_way(person)) if _MINE in order else None,
     }
     return render(request, "keyvault/overview/overview.html", page)
 
 
-def lens(person: User) -> tuple[str, ...]:
+def under_way(person: User) -> list[Request]:
+    """Return what this person asked for and what is not decided or done yet."""
+    return list(approvals.mine(person).filter(ended_at=None)[:UNDER_WAY])
+
+
+def lens(person: User) -> Lens:
     """Return the order of blocks for the role of a person."""
     held = accounts.roles(person)
     return next((order for role, order in _LENSES if role in held), _DEFAULT)

@@ -153,6 +153,11 @@ def _items(value: str | Sequence[str]) -> list[str]:
     return list(value)
 
 
+def number(value: int) -> str:
+    """Return a number in groups of three, set apart by thin spaces."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
 _SHOWN = 8
 
 

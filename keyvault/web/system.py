@@ -17,7 +17,7 @@ from approvals import selectors as approvals
 from approvals.ports import NotVisible
 from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as accounts
-from keyvault.audit import checkpoints, protection, sequencer, tree
+from keyvault.audit import trust as audit
 from keyvault.findings import selectors as findings
 from keyvault.vault import seals
 from keyvault.web import csp, parts, trust
@@ -121,19 +121,21 @@ def blocks(now: datetime) -> list[Block]:
 
 
 def ledger(now: datetime) -> Block:
-    """Return size, protection, last checkpoint and how far the sequencer is behind."""
-    last, behind = checkpoints.latest(), sequencer.waiting().count()
+    """Return what guards the ledger, how far it is signed, and when it was last verified."""
+    found = audit.trust(now)
+    checkpoint = f"no. {found.checkpoint}, {parts.number(found.checkpoint_size)} events"
     return Block(
         "ledger",
         "Ledger",
         trust.ledger(now),
         [
-            ("Events", f"{tree.state().size:,}".replace(",", "\u202f")),
-            ("Protected by", protection.found().value),
-            ("Last checkpoint", f"no. {last.number}, {last.size} events" if last else "none yet"),
-            ("Not yet in the tree", f"{behind} event{'' if behind == 1 else 's'}"),
+            ("Events", parts.number(found.size)),
+            ("Not yet placed", f"{parts.number(found.waiting)}, oldest {found.lag_s} s"),
+            ("Last checkpoint", checkpoint if found.checkpoint_at else "none yet"),
+            ("Last verified", found.verified_at or "never"),
+            ("Protected by", found.protection.value),
         ],
-        "Checkpoints are signed and kept outside the database, so that a rewritten ledger shows.",
+        found.sentence,
     )
 
 
@@ -159,6 +161,9 @@ def vault() -> Block:
         "vault",
         "Vault",
         trust.vault(),
-        [("State", state.sentence), ("Key-encryption key", parts.short(state.kek_id) or "not available")],
+        [
+            ("State", state.sentence),
+            ("Key-encryption key", parts.short(state.kek_id) or "not available"),
+        ],
         "The key-encryption key lives outside the database.",
     )

@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.conf import settings
-
 from approvals import queue
 from keyvault.accounts import selectors as accounts
-from keyvault.audit import checkpoints
+from keyvault.audit import trust as audit
 from keyvault.vault import seals
 from keyvault.web import moments
 from keyvault.web.known import known
 
 # A due job is taken within seconds; a minute means that nobody works.
 LATE, STOPPED = timedelta(seconds=20), timedelta(minutes=1)
-# A checkpoint may miss its turn once before anybody should look.
-MISSED_TURNS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +38,13 @@ def lines(now: datetime) -> list[Line]:
 
 
 def ledger(now: datetime) -> Line:
-    """Return how old the last signed checkpoint is."""
-    last = checkpoints.latest()
-    if last is None:
-        return Line("", "Ledger", "not signed yet")
-    age = now - last.at
-    late = age > timedelta(seconds=settings.CHECKPOINT_SECONDS * MISSED_TURNS)
-    return Line("warn" if late else "ok", "Ledger", f"signed {moments.span(age)} ago")
+    """Return how old the last signed checkpoint is; red when the ledger cannot be trusted."""
+    found = audit.trust(now)
+    if found.level == "bad":
+        return Line("bad", "Ledger", "needs a look")
+    if found.checkpoint_at is None:
+        return Line(found.level, "Ledger", "not signed yet")
+    return Line(found.level, "Ledger", f"signed {moments.span(now - found.checkpoint_at)} ago")
 
 
 def work(now: datetime) -> Line:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.urls import reverse
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from keyvault.accounts.models import User
 
 SHOWN = 8
+URGENT = timedelta(days=7)
 WATCHERS = ("administrators", "responders", "auditors")
 
 
@@ -83,7 +84,7 @@ def _expiring(person: User, now: datetime) -> Iterator[Item]:
     for key in inventory.keys_for(person, filters, now=now).keys:
         if key.expires_at:
             yield Item(
-                css="",
+                css="warn" if key.expires_at - now <= URGENT else "",
                 icon="key",
                 title=f"{key.name} expires",
                 about=f"{key.environment} · {key.provider} · it is not renewed by itself",

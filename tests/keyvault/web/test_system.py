@@ -91,10 +91,10 @@ def test_a_part_that_cannot_be_read_says_so_and_the_rest_stays(cast, client_for,
 
 
 def test_the_strip_says_unknown_and_never_well_when_it_cannot_know(cast, monkeypatch, now):
-    def fail():
+    def fail(now):
         raise DatabaseError("gone")
 
-    monkeypatch.setattr(trust.checkpoints, "latest", fail)
+    monkeypatch.setattr(trust.audit, "trust", fail)
 
     assert trust.lines(now)[0] == trust.Line("", "Ledger", "unknown")
 
