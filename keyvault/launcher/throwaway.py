@@ -30,7 +30,9 @@ async def throwaway_servers() -> AsyncIterator[dict[str, str]]:
     supervisor = Supervisor(log_dir=where.log, run_dir=where.run, say=_quietly)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
     try:
-        yield {**await _database(supervisor, where), **await _queue(supervisor, where)}
+        database, queue = await _database(supervisor, where), await _queue(supervisor, where)
+        own = {"KEYVAULT_DATA_DIR": str(root / "data"), "KEYVAULT_KEYS_DIR": str(root / "keys")}
+        yield {**database, **queue, **own}
     finally:
         await supervisor.stop()
         shutil.rmtree(root, ignore_errors=True)
