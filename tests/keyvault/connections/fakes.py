@@ -1,0 +1,206 @@
+"""A provider that fails on command, and a worker that dies on command."""
+
+# ruff: noqa: ARG002 - the protocol's own signatures.
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from approvals.ports import LostClaim
+from keyvault.crypto.secret import Secret
+from keyvault.providers import base, registry
+from keyvault.providers.base import (
+    Attempt,
+    Capabilities,
+    Field,
+    Issued,
+    Page,
+    Recovery,
+    RemoteKey,
+    Shape,
+    Validation,
+    Verdict,
+    tag_of,
+)
+
+
+class Crash(BaseException):
+    """The process ends here. Not an Exception: no handler of the product may see it."""
+
+
+@dataclass
+class Run:
+    """One try of a job. Whoever claims the job later takes the epoch from the one before."""
+
+    now: object
+    claims: Claims
+    epoch: int
+    crash_at: str = ""
+    passed: list[str] = field(default_factory=list)
+
+    def fence(self):
+        if self.epoch != self.claims.epoch:
+            raise LostClaim("another worker holds this job")
+
+    def reached(self, point):
+        self.passed.append(point)
+        if point == self.crash_at:
+            raise Crash(point)
+        self.claims.at(point)
+
+
+@dataclass
+class Claims:
+    """Who holds the job; `hooks` run when a point is reached."""
+
+    now: object
+    epoch: int = 0
+    hooks: dict = field(default_factory=dict)
+
+    def claim(self, *, crash_at=""):
+        self.epoch += 1
+        return Run(self.now, self, self.epoch, crash_at)
+
+    def at(self, point):
+        if point in self.hooks:
+            self.hooks.pop(point)()
+
+
+class Fake:
+    """A server that keeps credentials, with the recovery class under test.
+
+    `faults` maps a method to what its next calls do: an exception is raised
+    before anything happens, `after(exception)` is raised when the change holds.
+    """
+
+    kind = "fake"
+    title = "Fake"
+    config_schema = (Field("host", "Host"), Field("user", "Admin user", required=False))
+    material_schema = (Field("password", "Admin password", kind="secret"),)
+    options_schema = ()
+
+    def __init__(self, recovery=Recovery.CLIENT, shape=Shape.MULTI):
+        self.recovery, self.shape = recovery, shape
+        self.keys: dict[str, RemoteKey] = {}
+        self.values: dict[str, bytes] = {}
+        self.made = 0
+        self.calls: list[str] = []
+        self.faults: dict[str, deque] = {}
+        self.verdict = None
+
+    def fail(self, method, *errors):
+        self.faults[method] = deque(errors)
+
+    def alive(self):
+        return [key for key in self.keys.values() if key.is_enabled]
+
+    def capabilities(self, ctx):
+        return Capabilities(self.shape, self.recovery)
+
+    def check(self, ctx):
+        self._pass("check")
+        return []
+
+    def prepare(self, ctx, op_id, number, current):
+        self._pass("prepare")
+        material = {}
+        if self.recovery in (Recovery.CLIENT, Recovery.NAMED):
+            material = {"password": Secret.of(secrets.token_urlsafe(16))}
+        return Attempt(op_id, number, tag_of(op_id, number), material=material)
+
+    def create(self, ctx, attempt):
+        late = self._pass("create")
+        if self.recovery in (Recovery.CLIENT, Recovery.NAMED):
+            remote_id, value = f"id-{attempt.tag}", attempt.material["password"].reveal()
+        else:
+            self.made += 1
+            remote_id, value = f"id-{self.made}", secrets.token_bytes(16)
+        self.keys[remote_id] = RemoteKey(remote_id, tag=attempt.tag, is_enabled=True)
+        self.values[remote_id] = value
+        self._late(late)
+        return Issued(
+            remote_id,
+            tag=attempt.tag,
+            public={"username": remote_id},
+            material={"password": Secret(value)},
+        )
+
+    def find(self, ctx, attempt):
+        self._pass("find")
+        return [key for key in self.alive() if key.tag == attempt.tag]
+
+    def validate(self, ctx, issued):
+        self._pass("validate")
+        if self.verdict:
+            return Validation(self.verdict)
+        key = self.keys.get(issued.remote_id)
+        right = self.values.get(issued.remote_id) == issued.material["password"].reveal()
+        good = key is not None and key.is_enabled and right
+        return Validation(Verdict.VALID if good else Verdict.INVALID)
+
+    def revoke(self, ctx, key, *, kill_sessions):
+        late = self._pass("revoke")
+        if key.remote_id in self.keys:
+            self.keys[key.remote_id] = replace(self.keys[key.remote_id], is_enabled=False)
+        self._late(late)
+
+    def inventory(self, ctx, cursor):
+        self._pass("inventory")
+        return Page(tuple(self.keys.values()))
+
+    def _pass(self, method):
+        self.calls.append(method)
+        waiting = self.faults.get(method)
+        fault = waiting.popleft() if waiting else None
+        if isinstance(fault, BaseException):
+            raise fault
+        return fault
+
+    def _late(self, fault):
+        if fault is not None:
+            raise fault.error
+
+
+@dataclass
+class After:
+    """An error that is raised when the change holds already."""
+
+    error: BaseException
+
+
+class Paste(Fake):
+    """A provider whose credentials a person makes by hand."""
+
+    kind = "paste"
+    value_schema = (Field("value", "Value", kind="secret"),)
+
+    def __init__(self):
+        super().__init__(Recovery.NONE, Shape.MANUAL)
+
+    def create(self, ctx, attempt):
+        raise base.Unsupported("A person creates this credential.")
+
+    def adopt(self, ctx, attempt, material):
+        value = material["value"].reveal()
+        if not value:
+            raise base.Misconfigured("The value is empty.")
+        self.keys[attempt.tag] = RemoteKey(attempt.tag, tag=attempt.tag, is_enabled=True)
+        return Issued(attempt.tag, tag=attempt.tag, material={"value": Secret(value)})
+
+    def validate(self, ctx, issued):
+        return Validation(Verdict.UNKNOWN)
+
+    def revoke(self, ctx, key, *, kill_sessions):
+        raise base.Unsupported("A person revokes this credential.")
+
+    def instructions(self, ctx, act):
+        return (f"{act} it by hand.",)
+
+
+def install(provider):
+    """Put a provider in place of, or beside, the loaded ones."""
+    registry.kinds()
+    registry._loaded[provider.kind] = registry.Registered(provider, "tests", "1")
+    return provider
