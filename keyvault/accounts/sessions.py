@@ -74,8 +74,8 @@ def person(request: HttpRequest) -> User:
 
 def is_over(request: HttpRequest, *, now: datetime) -> bool:
     """Say whether the session was idle for 30 minutes or is 12 hours old."""
-    age_s = now.timestamp() - request.session.get(STARTED, 0)
-    idle_s = now.timestamp() - request.session.get(SEEN, 0)
+    age_s = now.timestamp() - float(request.session.get(STARTED, 0))
+    idle_s = now.timestamp() - float(request.session.get(SEEN, 0))
     return age_s > ABSOLUTE_S or idle_s > settings.SESSION_IDLE_S
 
 
