@@ -51,7 +51,8 @@ _loaded: dict[str, Registered] = {}
 def load(*, allowed: Collection[str], found: Iterable[EntryPoint] = ()) -> None:
     """Load the built-in providers and each plug-in whose distribution is in `allowed`.
 
-    `found` replaces the installed entry points. Raises BadPlugin for one that is allowed but missing, broken or of a taken kind.
+    `found` replaces the installed entry points. Raises BadPlugin for one that
+    is allowed but missing, broken or of a taken kind.
     """
     _loaded.clear()
     for make in BUILT_IN:
