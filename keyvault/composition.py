@@ -17,6 +17,7 @@ from keyvault import celery
 from keyvault.accounts.directory import Directory
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
+    change_connection,
     change_membership,
     create_key,
     deactivate_person,
@@ -26,6 +27,7 @@ from keyvault.actions import (
     revoke_key,
 )
 from keyvault.audit import checkpoints, ledger, verifications
+from keyvault.connections import reconcile
 from keyvault.crypto import digest, keyring, keys_dir, signing
 from keyvault.providers import registry
 from keyvault.vault import seals
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 # application the current one, without which a message goes to a server that nobody set.
 __all__ = [
     "celery",
+    "change_connection",
     "change_membership",
     "compose",
     "create_key",
@@ -44,6 +47,7 @@ __all__ = [
     "execution",
     "invite_person",
     "notify",
+    "reconcile",
     "reset_factor",
     "reveal_secret",
     "revoke_key",

@@ -81,7 +81,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "attempt.written": frozenset({"act", "number", "tag", "provider"}),
     "attempt.unanswered": frozenset({"act", "number", "tag", "code", "sentence"}),
     "attempt.settled": frozenset({"act", "number", "tag", "state", "note"}),
-    "intake.received": frozenset({"number", "fields"}),
+    "intake.received": frozenset({"number", "fields", "act"}),
     # inventory
     "environment.created": frozenset({"protected"}),
     "key.requested": frozenset(

@@ -12,7 +12,7 @@ from keyvault.accounts.models import User
 from keyvault.connections.context import guard_of
 from keyvault.connections.models import Act, Attempt, AttemptState, Connection
 from keyvault.providers import context, registry
-from keyvault.providers.base import Capabilities, Field, Problem
+from keyvault.providers.base import Capabilities, Context, Field, Problem
 
 
 def get(slug: str) -> Connection:
@@ -70,14 +70,18 @@ def capabilities(connection: Connection) -> Capabilities | None:
         provider = registry.provider(connection.provider)
     except registry.UnknownKind:
         return None
-    without_secrets = context.call(
+    return provider.capabilities(bare_call(connection))
+
+
+def bare_call(connection: Connection) -> Context:
+    """Return a context without a credential and without time: for questions that need no call."""
+    return context.call(
         guard_of(connection.allowed_hosts),
         timeout_s=0,
         config=connection.config,
         options={},
         admin={},
     )
-    return provider.capabilities(without_secrets)
 
 
 def providers() -> Sequence[tuple[str, str]]:

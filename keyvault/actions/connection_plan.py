@@ -1,0 +1,78 @@
+"""How a change of a Connection reads to those who approve it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from approvals.ports import Change
+from keyvault.connections import selectors
+from keyvault.connections.drafts import Draft
+from keyvault.connections.models import Connection
+
+EVERYWHERE, ADMINISTRATORS = "every environment", "administrators"
+_SHOWN = 16
+
+
+def changes(draft: Draft, *, before: Connection | None, fingerprint: str) -> tuple[Change, ...]:
+    """Return every row of the plan. The credential shows as a keyed fingerprint, never itself."""
+    was: Mapping[str, str] = before.config if before else {}
+    settings = [
+        Change(entry.label, was.get(entry.name, ""), draft.config.get(entry.name, ""))
+        for entry in selectors.config_schema(draft.provider)
+        if was.get(entry.name) or draft.config.get(entry.name)
+    ]
+    now_hosts = tuple(before.allowed_hosts) if before else ()
+    warning = "Opens private addresses" if set(draft.allowed_hosts) - set(now_hosts) else ""
+    return (
+        Change("Title", before.title if before else "", draft.title),
+        Change("Provider", before.provider if before else "", draft.provider),
+        *settings,
+        Change("Private addresses it may reach", now_hosts, draft.allowed_hosts, warning),
+        Change("Environment", environment(before), draft.environment or EVERYWHERE),
+        Change("Looked after by", team(before), draft.team or ADMINISTRATORS),
+        _credential(before, fingerprint),
+    )
+
+
+def breaks(before: Connection | None) -> tuple[str, ...]:
+    """Return what the change could disturb."""
+    if before is None:
+        return ("Nothing that works today changes: a Connection is added.",)
+    count = selectors.live_key_count(before.pk)
+    if not count:
+        return ("No key lives here.",)
+    number = "1 live key is" if count == 1 else f"{count} live keys are"
+    return (f"{number} created and revoked through it from then on.",)
+
+
+def server(draft: Draft) -> str:
+    """Return where a Connection leads, in one word."""
+    where = draft.config.get("host") or draft.config.get("where") or draft.provider
+    port = draft.config.get("port")
+    return f"{where}:{port}" if port else where
+
+
+def environment(before: Connection | None) -> str:
+    """Return the environment of a Connection as plans name it; empty for a new one."""
+    if before is None:
+        return ""
+    return before.environment.slug if before.environment else EVERYWHERE
+
+
+def team(before: Connection | None) -> str:
+    """Return who looks after a Connection as plans name it; empty for a new one."""
+    if before is None:
+        return ""
+    return before.team.name if before.team else ADMINISTRATORS
+
+
+def _credential(before: Connection | None, fingerprint: str) -> Change:
+    held = before.credential_fingerprint if before else ""
+    then = fingerprint or held
+    warning = "New credential" if fingerprint and fingerprint != held else ""
+    return Change(
+        "Admin credential (fingerprint)",
+        held[:_SHOWN] or "none",
+        then[:_SHOWN] or "none",
+        warning,
+    )

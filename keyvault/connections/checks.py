@@ -1,0 +1,113 @@
+"""Ask a provider, by reading only, what stands in the way; of a Connection or of a draft."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from approvals.ports import Actor, Unfinished
+from keyvault.audit import ledger
+from keyvault.connections import calls, selectors
+from keyvault.connections.context import CALL_S, guard_of, reach, subject_of
+from keyvault.connections.drafts import Draft
+from keyvault.connections.models import Connection
+from keyvault.crypto.keyring import NoKey
+from keyvault.crypto.secret import Secret
+from keyvault.findings import services as findings
+from keyvault.findings.models import FindingKind
+from keyvault.providers import context, registry
+from keyvault.providers.base import Problem
+from keyvault.vault.sealing import Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check has shown. `problems` is empty when keys can be created."""
+
+    problems: tuple[Problem, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether nothing prevents the creation of a key."""
+        return not any(problem.is_fatal for problem in self.problems)
+
+
+def check(*, connection: Connection, actor: Actor, now: datetime) -> Checked:
+    """Check a Connection with its sealed credential, note the result and its finding."""
+    try:
+        with reach(connection, actor=actor, now=now, purpose="check") as reached, calls.spoken():
+            checked = Checked(tuple(reached.provider.check(reached.call())))
+    except (Unfinished, registry.UnknownKind, Unreadable, NoKey) as stop:
+        checked = Checked((Problem(str(stop), "Mend it and check again."),))
+    _note(connection, checked, actor, now)
+    return checked
+
+
+def check_draft(
+    *, draft: Draft, credential: Mapping[str, str], approved_hosts: list[str]
+) -> Checked:
+    """Check what a form holds, before anything is asked or stored.
+
+    Only public addresses and those already approved are reached: a form must
+    not open the private network to whoever fills it in.
+    """
+    material = {name: Secret.of(text) for name, text in credential.items()}
+    ctx = context.call(
+        guard_of(approved_hosts),
+        timeout_s=CALL_S,
+        config=draft.config,
+        options={},
+        admin=material,
+    )
+    try:
+        with calls.spoken():
+            return Checked(tuple(registry.provider(draft.provider).check(ctx)))
+    except (Unfinished, registry.UnknownKind) as stop:
+        return Checked((Problem(str(stop), "Mend it and check again."),))
+    finally:
+        for secret in material.values():
+            secret.zero()
+
+
+def approved_hosts(slug: str) -> list[str]:
+    """Return the private addresses that a Connection may reach already; none for a new one."""
+    return list(selectors.get(slug).allowed_hosts) if selectors.exists(slug) else []
+
+
+def _note(connection: Connection, checked: Checked, actor: Actor, now: datetime) -> None:
+    subject = subject_of(connection)
+    with transaction.atomic(durable=True):
+        Connection.objects.filter(pk=connection.pk).update(
+            checked_at=now, problems=[problem.to_json() for problem in checked.problems]
+        )
+        ledger.record(
+            "connection.checked",
+            actor=actor,
+            subject=subject,
+            now=now,
+            fields={
+                "problems": [problem.sentence for problem in checked.problems],
+                "verdict": "ready" if checked.is_ready else "not ready",
+            },
+        )
+        if checked.is_ready:
+            findings.close(
+                kind=FindingKind.CONNECTION,
+                subject=subject,
+                detail="check",
+                sentence="A check found nothing in the way.",
+                now=now,
+            )
+        else:
+            findings.open(
+                kind=FindingKind.CONNECTION,
+                subject=subject,
+                detail="check",
+                sentence=f"No key can be created at {connection.title}: "
+                + checked.problems[0].sentence,
+                now=now,
+                actor=actor,
+            )

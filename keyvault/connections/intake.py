@@ -1,0 +1,161 @@
+"""Credentials that a person makes or ends by hand: take the value in, confirm that it is over.
+
+The request has been approved and its job is held. What a person does here is
+written first, and then the job is taken up again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from approvals import queue
+from approvals.ports import Actor, NotVisible
+from keyvault.accounts import selectors as accounts
+from keyvault.accounts.models import User
+from keyvault.audit import ledger
+from keyvault.connections import attempts, selectors
+from keyvault.connections.context import reach
+from keyvault.connections.models import Act, Attempt
+from keyvault.crypto.secret import Secret
+from keyvault.inventory.models import Key
+from keyvault.providers import base, registry
+from keyvault.providers.base import Adopts, Field, Instructs
+from keyvault.vault import services as vault
+from keyvault.vault.services import Credential, WrongState
+
+
+class NotTaken(ValueError):
+    """The value cannot be taken. The message says the mend and repeats nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a person has to do by hand for one key: `act` is create or revoke."""
+
+    key: Key
+    act: str
+    steps: Sequence[str]
+    fields: Sequence[Field]
+    tag: str
+
+
+def task(*, key: Key, person: User) -> Task:
+    """Return what this person has to do for a key. Raises NotVisible when there is nothing."""
+    attempt = _attempt(key, person)
+    provider = registry.provider(attempt.connection.provider)
+    fields: Sequence[Field] = getattr(provider, "value_schema", provider.material_schema)
+    steps: Sequence[str] = ()
+    if isinstance(provider, Instructs):
+        steps = provider.instructions(selectors.bare_call(attempt.connection), attempt.act)
+    is_create = attempt.act == Act.CREATE
+    return Task(key, attempt.act, steps, fields if is_create else (), attempt.tag)
+
+
+def intake(*, key: Key, person: User, typed: Mapping[str, str], now: datetime) -> None:
+    """Seal the value that a person pasted, and let the held job go on.
+
+    Raises NotTaken, NotVisible, keyring.NoKey.
+    """
+    attempt = _attempt(key, person, act=Act.CREATE)
+    actor = accounts.actor(person)
+    material = {name: Secret.of(text) for name, text in typed.items() if text}
+    issued = _adopt(attempt, material, actor, now)
+    try:
+        with transaction.atomic(durable=True):
+            vault.store(
+                version_id=attempt.version_id,
+                credential=Credential(
+                    remote_id=issued.remote_id,
+                    remote=issued.to_json(),
+                    public=issued.public,
+                    material=issued.material,
+                    expires_at=issued.expires_at,
+                ),
+                provider=registry.registered(attempt.connection.provider).label,
+                now=now,
+                actor=actor,
+            )
+            _record(attempt, sorted(issued.material), actor, now)
+    except WrongState as error:
+        raise NotTaken("The value was taken already.") from error
+    _go_on(attempt.request_id, person, now)
+
+
+def confirm_revoked(*, key: Key, person: User, now: datetime) -> None:
+    """Note that a person has ended the credential by hand, and let the held job go on.
+
+    Raises NotVisible.
+    """
+    attempt = _attempt(key, person, act=Act.REVOKE)
+    actor = accounts.actor(person)
+    with transaction.atomic(durable=True):
+        fresh = Attempt.objects.filter(pk=attempt.pk, confirmed_by="")
+        if fresh.update(confirmed_by=actor.label):
+            _record(attempt, [], actor, now)
+    _go_on(attempt.request_id, person, now)
+
+
+def _attempt(key: Key, person: User, act: Act | None = None) -> Attempt:
+    """Return the open attempt that waits for this person. Raises NotVisible for anybody else."""
+    found = [
+        attempts.open_attempt(act=wanted, key_id=key.pk)
+        for wanted in (Act.CREATE, Act.REVOKE)
+        if act in (None, wanted)
+    ]
+    waiting = [row for row in found if row is not None and _by_hand(row)]
+    if not waiting or not _may(key, person):
+        raise NotVisible(f"{key.name} waits for nobody's hand")
+    return waiting[0]
+
+
+def _by_hand(attempt: Attempt) -> bool:
+    provider = registry.provider(attempt.connection.provider)
+    return isinstance(provider, Adopts) and isinstance(provider, Instructs)
+
+
+def _may(key: Key, person: User) -> bool:
+    """Let the owners of the key act, and whoever looks after the Connection."""
+    if not person.is_active:
+        return False
+    team = key.connection.team
+    looks_after = team is not None and accounts.is_in(person, team.name)
+    return person.pk in (key.owner_id, key.backup_owner_id) or looks_after
+
+
+def _adopt(
+    attempt: Attempt, material: Mapping[str, Secret], actor: Actor, now: datetime
+) -> base.Issued:
+    planned = base.Attempt.from_json(attempt.plan, {})
+    with reach(attempt.connection, actor=actor, now=now, purpose="intake") as reached:
+        if not isinstance(reached.provider, Adopts):
+            raise NotVisible(f"{attempt.tag} is not made by hand")
+        try:
+            return reached.provider.adopt(reached.call(attempt.key.options), planned, material)
+        except base.ProviderError as error:
+            raise NotTaken(error.sentence) from None
+
+
+def _record(attempt: Attempt, fields: list[str], actor: Actor, now: datetime) -> None:
+    ledger.record(
+        "intake.received",
+        actor=actor,
+        subject=attempts.subject_of(attempt),
+        now=now,
+        fields={"number": attempt.number, "fields": fields, "act": str(attempt.act)},
+        request_id=attempt.request_id,
+    )
+
+
+def _go_on(request_id: UUID, person: User, now: datetime) -> None:
+    """Take up the held job of the request; one that is not held yet will see the value itself."""
+    for job in queue.held():
+        if job.subject_id == request_id:
+            try:
+                queue.resume(job_id=job.id, person=person, now=now)
+            except queue.NotHeld:
+                return
