@@ -18,6 +18,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
 from approvals import selectors as approvals
+from keyvault.accounts import selectors as accounts
 from keyvault.accounts import sessions
 from keyvault.web import parts, trust
 from keyvault.web.known import known
@@ -25,6 +26,7 @@ from keyvault.web.known import known
 if TYPE_CHECKING:
     from keyvault.accounts.models import User
 
+AUDIT_READERS = frozenset({"auditors", "administrators"})
 HTMX = {
     "includeIndicatorStyles": False,
     "allowEval": False,
@@ -88,6 +90,11 @@ class Shell:
         """Return the person who is signed in; only asked where `signed_in` holds."""
         return cast("User", self._request.user)
 
+    @cached_property
+    def roles(self) -> frozenset[str]:
+        """Return the roles that the person holds now, read once a page."""
+        return accounts.roles(self.person)
+
     @property
     def initials(self) -> str:
         """Return the letters of the person's avatar."""
@@ -135,8 +142,9 @@ class Shell:
         )
 
     def _assurance(self) -> list[Entry]:
+        reads_audit = self.roles & AUDIT_READERS
         return _present(
-            Entry("audit", "audit", "Audit log", address("audit")),
+            Entry("audit", "audit", "Audit log", address("audit") if reads_audit else ""),
             Entry("people", "people", "People", address("people")),
             Entry("system", "pulse", "System", address("system")),
         )

@@ -7,7 +7,9 @@ const off = () => {
     return false;
   }
 };
+// Only where the navigation leads this person: the page of a missing right is no shortcut.
 const GO = { o: "/", a: "/approvals/", k: "/keys/", u: "/audit/", m: "/requests/", s: "/system/" };
+const leads = (href) => document.querySelector(`.rail a[href="${href}"]`);
 const rows = () => [...document.querySelectorAll("main .grid tbody a, main .work a.t")];
 let went = 0;
 
@@ -32,7 +34,7 @@ document.addEventListener("keydown", (event) => {
   const key = event.key;
   if (Date.now() - went < 1000) {
     went = 0;
-    if (GO[key]) location.assign(GO[key]);
+    if (GO[key] && leads(GO[key])) location.assign(GO[key]);
     return;
   }
   if (key === "g") went = Date.now();
