@@ -289,9 +289,9 @@ def revise(
     `approvals.services.revise` raises.
     """
     with transaction.atomic(durable=True):
+        key = new_key.reserved_by(request_id, person=person)
         new_key.check(declared, person=person)
         connection = new_key.connection(declared.connection)
-        key = new_key.reserved_by(request_id, person=person)
         inventory.redeclare(
             key_id=key.pk,
             declared=declared,

@@ -1,0 +1,108 @@
+"""A working house: default policies, a provider that answers, and short words for what people do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from approvals import digests, queue, selectors, services
+from keyvault.accounts.models import User
+from keyvault.actions import create_key, defaults, reveal_secret, revoke_key
+from keyvault.inventory.declaration import Declaration
+from keyvault.inventory.models import Key
+from tests import cast as people
+from tests.keyvault.connections import conftest as connections
+from tests.keyvault.connections import fakes
+from tests.keyvault.vault import rows
+
+_registry = connections._registry
+
+
+@dataclass
+class House:
+    """What people ask and decide, in one word each."""
+
+    cast: people.Cast
+    now: datetime
+    fake: fakes.Fake
+
+    def ask(self, person: User | None = None, **changes):
+        return create_key.ask(
+            person=person or self.cast.alice,
+            declared=declared(**changes),
+            reason="The month's close needs it.",
+            now=self.now,
+        )
+
+    def say(self, person, request, verdict="approve"):
+        row = selectors.access_request(person, request.pk)
+        bound = digests.decide_digest(
+            request_id=row.pk, plan_digest=row.plan_digest, verdict=verdict
+        )
+        return services.decide(
+            request_id=row.pk,
+            person=person,
+            verdict=verdict,
+            plan_digest=row.plan_digest,
+            proof_id=people.proof_for(person, digest=bound, now=self.now),
+            comment="" if verdict == "approve" else "Not like this.",
+            now=self.now,
+        )
+
+    def work(self) -> None:
+        """Do every job that is due, as a worker would."""
+        for _ in range(20):
+            due = queue.due(ring_again=timedelta(0), limit=50)
+            if not due:
+                return
+            for job_id in due:
+                queue.run(job_id, worker="tests", now=self.now)
+
+    def create(self, **changes) -> Key:
+        """Return a live key that was asked for, approved by one person and created."""
+        request = self.ask(**changes)
+        self.say(self.cast.bob, request)
+        self.work()
+        return Key.objects.get(request_id=request.pk)
+
+    def permit(self, key: Key):
+        """Return the approved request to reveal the key's current version to alice."""
+        request = reveal_secret.ask(
+            person=self.cast.alice, name=key.name, reason="To paste it.", now=self.now
+        )
+        self.say(self.cast.bob, request)
+        self.work()
+        return request
+
+    def revoke(self, key: Key, person: User | None = None):
+        return revoke_key.ask(
+            person=person or self.cast.alice, name=key.name, reason="Done.", now=self.now
+        )
+
+
+def declared(**changes) -> Declaration:
+    """Return what alice usually asks for, with changes."""
+    usual = Declaration(
+        name="ledger-reader",
+        title="Ledger reader",
+        environment="dev",
+        connection="orders",
+        team="payments",
+        purpose="Reads the ledger for the month's close.",
+        allowed_hosts=("db.example.com",),
+    )
+    return replace(usual, **changes)
+
+
+@pytest.fixture
+def fake(_registry):
+    return fakes.install(fakes.Fake())
+
+
+@pytest.fixture
+def house(cast, fake, now) -> House:
+    connections.with_credential(rows.connection(cast, provider=fake.kind), now)
+    defaults.seed(now=now)
+    return House(cast, now, fake)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+from django.db import transaction
+
+from approvals import ports, selectors, services
+from approvals.models import PolicyVersion, Request
+from approvals.policy.rules import Rules
+from keyvault.actions import create_key, defaults
+from keyvault.inventory.models import Environment
+from tests.keyvault.actions.conftest import declared
+
+pytestmark = pytest.mark.django_db
+
+
+def policy(house, **changes) -> str:
+    action = create_key.preview(
+        person=house.cast.alice, declared=declared(**changes), now=house.now
+    )
+    return selectors.preview(action, house.cast.alice, now=house.now).deciders.policy
+
+
+def test_seeding_again_keeps_what_was_changed_meanwhile(house):
+    body = PolicyVersion.objects.get(policy__name="Connections").body
+    edited = Rules.from_json(body | {"ticket_pattern": "OPS-[0-9]+"})
+    with transaction.atomic():
+        services.save_policy(rules=edited, actor=defaults.SETUP, now=house.now)
+    before = PolicyVersion.objects.count()
+
+    defaults.seed(now=house.now)
+
+    assert PolicyVersion.objects.count() == before
+
+
+def test_the_first_environments_are_made_only_where_there_is_none(db, now):
+    defaults.seed(now=now)
+    Environment.objects.filter(slug="dev").delete()
+    defaults.seed(now=now)
+
+    assert list(Environment.objects.values_list("slug", "protected")) == [("prod", True)]
+
+
+def test_each_place_has_its_policy(house):
+    defaults.add_sandbox(now=house.now, actor=defaults.SETUP)
+
+    assert policy(house, environment="prod") == "Keys in protected environments"
+    assert policy(house) == "Keys elsewhere"
+    assert policy(house, environment="sandbox", lifetime_days=7) == "Sandbox keys of a week"
+    assert policy(house, environment="sandbox", lifetime_days=8) == "Keys elsewhere"
+
+
+def test_a_sandbox_that_becomes_protected_approves_nothing_by_itself(house):
+    defaults.add_sandbox(now=house.now, actor=defaults.SETUP)
+    Environment.objects.filter(slug="sandbox").update(protected=True)
+
+    name = policy(house, environment="sandbox", lifetime_days=7)
+
+    assert name == "Keys in protected environments"
+
+
+def test_a_sandbox_key_of_a_week_needs_nobody(house):
+    defaults.add_sandbox(now=house.now, actor=defaults.SETUP)
+
+    request = house.ask(environment="sandbox", lifetime_days=7)
+    house.work()
+
+    assert Request.objects.get(pk=request.pk).state == "done"
+
+
+def test_every_act_of_the_product_has_a_policy():
+    covered = {kind for spec in defaults.POLICIES for kind in spec["scope"]["kind"]}
+
+    assert {kind for kind in ports.kinds() if not kind.startswith("test.")} <= covered
