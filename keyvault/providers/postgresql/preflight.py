@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 _OLDEST = 130000
 _SPLIT_CREATEROLE = 160000  # From 16 on, CREATEROLE alone no longer reaches every role.
 _MENDS = {
-    Denied: "Enter the admin password again, or set a new one at the server.",
-    Misconfigured: "Correct the Connection, or have the address approved on its allow-list.",
-    Transient: "See that the server runs and can be reached from here, then check again.",
+    Denied.code: "Enter the admin password again, or set a new one at the server.",
+    Misconfigured.code: "Correct the Connection, or have the address approved on its allow-list.",
+    Transient.code: "See that the server runs and can be reached from here, then check again.",
 }
 
 
@@ -38,8 +38,7 @@ def problems(ctx: Context) -> list[Problem]:
             owner = str(ctx.options.get("owner_role", ""))
             return found + ([*_owner(cursor, owner, login.user)] if owner else [])
     except ProviderError as error:
-        mend = next((text for kind, text in _MENDS.items() if isinstance(error, kind)), "")
-        return [Problem(error.sentence, mend or "Correct the Connection.")]
+        return [Problem(error.sentence, _MENDS.get(error.code, "Correct the Connection."))]
 
 
 def _server(cursor: Cursor) -> Iterator[Problem]:

@@ -1,0 +1,61 @@
+"""Fixtures of the flows: a house of people before a real PostgreSQL server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import transaction
+
+from keyvault.actions import defaults
+from keyvault.connections import context
+from keyvault.crypto.secret import Secret
+from keyvault.providers.testing import FaultProxy
+from keyvault.vault import sealing, seals
+from tests.contracts import servers
+from tests.flows.house import RealHouse
+from tests.keyvault.vault import rows
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.PostgresTarget]:
+    with servers.postgresql(tmp_path_factory.mktemp("target")) as running:
+        yield running
+
+
+@pytest.fixture
+def _registered(transactional_db, installation) -> None:
+    """Register the suite's key before anything is sealed, as a first start does.
+
+    Without it a worker process would find sealed values of an unknown key and start sealed.
+    """
+    seals.guard(installation)
+
+
+@pytest.fixture
+def real_house(_registered, cast, target, keys, now) -> Iterator[RealHouse]:
+    """Return a house whose Connection leads, through a fault proxy, to a real server."""
+    defaults.seed(now=now)
+    with FaultProxy("127.0.0.1", target.port) as proxy:
+        address = f"127.0.0.1:{proxy.port}"
+        where = rows.connection(
+            cast,
+            provider="postgresql",
+            config={
+                "host": "127.0.0.1",
+                "port": str(proxy.port),
+                "database": "postgres",
+                "user": target.admin,
+                "tls": "disable",
+            },
+            allowed_hosts=[address],
+            credential_number=1,
+        )
+        with transaction.atomic():
+            sealing.put(
+                context.credential_place(where),
+                {"password": Secret.of(target.admin_password)},
+                now=now,
+            )
+        yield RealHouse(cast, now, target, proxy, keys.path)
+    target.clean()
