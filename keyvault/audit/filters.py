@@ -103,6 +103,11 @@ def _columns(*columns: str) -> Callable[[Value], Q]:
     return lambda value: _compare(value, *columns)
 
 
+def _field(name: str) -> Callable[[Value], Q]:
+    """Compare a recorded field; an event without it must match the negation."""
+    return lambda value: Q(fields__has_key=name) & _compare(value, f"fields__{name}")
+
+
 _MEANING: Mapping[str, Callable[[Value], Q]] = {
     "actor": _columns("actor_label", "actor_id"),
     "actor-kind": _columns("actor_kind"),
@@ -117,9 +122,9 @@ _MEANING: Mapping[str, Callable[[Value], Q]] = {
     "ip": _columns("ip"),
     "session": _columns("session"),
     "correlation": _columns("correlation_id"),
-    "provider": _columns("fields__provider"),
-    "policy": _columns("fields__policy"),
-    "mfa": _columns("fields__method"),
+    "provider": _field("provider"),
+    "policy": _field("policy"),
+    "mfa": _field("method"),
     "time": lambda value: _between(value, "at"),
     "seq": lambda value: _between(value, "leaf__seq"),
     "text": _text,

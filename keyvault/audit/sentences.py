@@ -48,8 +48,6 @@ SENTENCES: Mapping[str, str] = {
     "installation.set_up": "{actor} set up this installation.",
     "installation.left_solo": "A second administrator is enrolled: solo mode ended.",
     # inventory
-    "key.created": "{actor} entered {subject} into the inventory.",
-    "key.registered": "{actor} reserved the name {subject}.",
     "key.requested": "{actor} asked for {subject} and reserved its name.",
     "key.redeclared": "{actor} changed what is asked for {subject}.",
     "key.rotation_due": "A rotation of {subject} is due: {cause}.",
