@@ -18,7 +18,8 @@ from keyvault.accounts.models import User
 from keyvault.actions import about_keys, key_plan, new_key
 from keyvault.connections import issuing
 from keyvault.connections.models import Connection
-from keyvault.inventory import risk, selectors
+from keyvault.inventory import risk as risks
+from keyvault.inventory import selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import Environment, Key, KeyState
@@ -121,12 +122,12 @@ class CreateKey:
 
     def risk(self) -> Sequence[RiskPoint]:
         """Return the points that add up to the risk of this key."""
-        return risk.points(self.exposure())
+        return risks.points(self.exposure())
 
-    def exposure(self) -> risk.Exposure:
+    def exposure(self) -> risks.Exposure:
         """Return the facts that the risk hangs on."""
         declared, environment = self.declared, self._environment()
-        return risk.Exposure(
+        return risks.Exposure(
             environment=environment.slug,
             protected=environment.protected,
             lifetime_days=declared.lifetime_days,

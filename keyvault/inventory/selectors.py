@@ -241,7 +241,7 @@ def _slice(keys: QuerySet[Key], sort: str, *, after: str, before: str) -> tuple[
         keys = keys.filter(_beyond(_read_cursor(cursor, sort), backward=backward))
     order = ("sort_at", "name") if sort == "expires" else ("name",)
     keys = keys.order_by(*(F(name).desc() if backward else F(name).asc() for name in order))
-    found = list(
+    found: list[Key] = list(
         keys.select_related("environment", "connection", "owner", "team__team")[: PAGE_SIZE + 1]
     )
     rows, more = found[:PAGE_SIZE], len(found) > PAGE_SIZE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 from django import forms
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keyvault.connections.models import Connection
     from keyvault.providers.base import Field
 
+_T = TypeVar("_T")
 OPTION = "option_"
 REASON_MAX = 4000
 DAYS_MAX = 3650
@@ -211,7 +212,7 @@ def _field(field: Field) -> forms.Field:
     return forms.CharField(max_length=REASON_MAX, widget=widget, **more)
 
 
-def _spoken(read: Callable[[str], Any], text: str) -> Any:  # noqa: ANN401 - what `read` returns.
+def _spoken(read: Callable[[str], _T], text: str) -> _T:
     try:
         return read(text)
     except naming.BadName as error:
