@@ -84,13 +84,34 @@ def read(request: Request, *, now: datetime, directory: ports.Directory | None =
         rules,
         requester_id=request.requester_id,
         submitted_at=request.created_at,
+        attributes=request.attributes,
         roles_then=roles_then,
         now=now,
         directory=directory,
     )
-    rows = request.decisions.filter(revision=request.revision, plan_digest=request.plan_digest)
-    votes = tuple(Vote(row.person_id, Verdict(row.verdict), row.stage) for row in rows)
+    votes = tuple(
+        Vote(row.person_id, Verdict(row.verdict), row.stage)
+        for row in request.decisions.all()
+        if row.revision == request.revision and row.plan_digest == request.plan_digest
+    )
     return count(rules, facts, votes)
+
+
+def may_concern(request: Request, person_id: UUID, directory: ports.Directory) -> bool:
+    """Say whether a person could sit in any stage, from stored rows and cached groups alone.
+
+    Lists ask this first, because `read` rebuilds the action of each request.
+    Never false for somebody whom `read` would let decide.
+    """
+    rules = Rules.from_json(request.policy_version.body)
+    named = {person for stage in rules.stages for person in stage.people}
+    held = {person for people in request.roles.values() for person in people}
+    members = directory.members(sorted(rules.groups))
+    return (
+        person_id in named
+        or str(person_id) in held
+        or any(member.person_id == person_id for member in members)
+    )
 
 
 def count(rules: Rules, facts: Facts, votes: tuple[Vote, ...]) -> Ballot:
@@ -105,14 +126,20 @@ def gather(
     *,
     requester_id: UUID,
     submitted_at: datetime,
+    attributes: Mapping[str, Collection[str]],
     roles_then: Mapping[str, frozenset[UUID]] | None,
     now: datetime,
     directory: ports.Directory | None = None,
 ) -> Facts:
-    """Read who people are now. `roles_then=None` takes today's roles: nothing is submitted yet."""
+    """Read who people are now.
+
+    attributes: those of the submitted request, or of the action before it is
+    one. roles_then: who held the host's roles at submission; None takes
+    today's, because nothing is submitted yet.
+    """
     directory = directory or ports.directory()
     roles = {role: action.people(role) for role in sorted(rules.roles)}
-    teams = _teams(action, rules)
+    teams = _teams(attributes, rules)
     groups = rules.groups.union(*teams.values()) if teams else rules.groups
     members = directory.members(sorted(groups))
     named = {person for stage in rules.stages for person in stage.people}
@@ -131,9 +158,8 @@ def gather(
     )
 
 
-def _teams(action: ports.Action, rules: Rules) -> dict[str, frozenset[str]]:
+def _teams(attributes: Mapping[str, Collection[str]], rules: Rules) -> dict[str, frozenset[str]]:
     """Return the groups that host roles stand for, where the action names them."""
-    attributes = action.attributes()
     return {
         role: frozenset(attributes[name])
         for role, name in TEAM_ATTRIBUTES.items()

@@ -75,7 +75,13 @@ def preview(action: ports.Action, requester: AbstractBaseUser, *, now: datetime)
     except matching.NoPolicy as uncovered:
         return Preview(None, points, score(points), str(uncovered))
     facts = ballots.gather(
-        action, rules, requester_id=requester.pk, submitted_at=now, roles_then=None, now=now
+        action,
+        rules,
+        requester_id=requester.pk,
+        submitted_at=now,
+        attributes=action.attributes(),
+        roles_then=None,
+        now=now,
     )
     refusal = denial(rules) if rules.auto == Auto.DENY else ""
     return Preview(_view(ballots.count(rules, facts, ())), points, score(points), refusal)

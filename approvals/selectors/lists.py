@@ -12,6 +12,7 @@ from django.db.models import F, QuerySet
 from approvals.models import Decision, Request
 from approvals.selectors import ballots
 from approvals.selectors.access import why_not_vote
+from approvals.selectors.ballots import Ballot
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -41,12 +42,11 @@ def queue(person: AbstractBaseUser, *, now: datetime | None = None) -> list[Wait
     directory = ballots.Snapshot()
     found = []
     for request in pending[:QUEUE_LIMIT]:
+        if not ballots.may_concern(request, person.pk, directory):
+            continue
         ballot = ballots.read(request, now=now or request.revised_at, directory=directory)
         if not why_not_vote(ballot, person.pk):
-            judgement = ballot.judgement
-            found.append(
-                Waiting(request, len(judgement.seated), ballot.rules.quorum, judgement.shortfall)
-            )
+            found.append(_waiting(request, ballot))
     return found
 
 
@@ -67,15 +67,13 @@ def stuck(*, now: datetime) -> list[Waiting]:
     for request in _pending()[:QUEUE_LIMIT]:
         ballot = ballots.read(request, now=now, directory=directory)
         if ballot.judgement.shortfall:
-            found.append(
-                Waiting(
-                    request,
-                    len(ballot.judgement.seated),
-                    ballot.rules.quorum,
-                    ballot.judgement.shortfall,
-                )
-            )
+            found.append(_waiting(request, ballot))
     return found
+
+
+def _waiting(request: Request, ballot: Ballot) -> Waiting:
+    judgement = ballot.judgement
+    return Waiting(request, len(judgement.seated), ballot.rules.quorum, judgement.shortfall)
 
 
 def mine(person: AbstractBaseUser) -> QuerySet[Request]:
@@ -134,6 +132,7 @@ def for_subject(kind: str, subject_id: str | UUID) -> QuerySet[Request]:
 
 
 def _pending() -> QuerySet[Request]:
-    return Request.objects.filter(state=Request.State.PENDING).select_related(
-        "requester", "policy_version__policy"
+    pending = Request.objects.filter(state=Request.State.PENDING)
+    return pending.select_related("requester", "policy_version__policy").prefetch_related(
+        "decisions"
     )

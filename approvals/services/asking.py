@@ -188,6 +188,7 @@ def _roles(
         rules,
         requester_id=request.requester_id,
         submitted_at=now,
+        attributes=request.attributes,
         roles_then=None,
         now=now,
     )

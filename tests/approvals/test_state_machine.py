@@ -84,7 +84,7 @@ class Requests(RuleBasedStateMachine):
 
     @rule(
         name=st.sampled_from(VOTERS),
-        verdict=st.sampled_from(["approve", "approve", "reject", "changes"]),
+        verdict=st.sampled_from(["approve", "approve", "approve", "changes", "reject"]),
         page=st.integers(0, 3),
     )
     def decide(self, name, verdict, page):
@@ -92,19 +92,25 @@ class Requests(RuleBasedStateMachine):
         digest = self.seen[-1 - min(page, len(self.seen) - 1)] if page else row.plan_digest
         self.attempt(lambda: self.house.say(user, row, verdict, plan_digest=digest))
 
+    @rule()
+    def the_two_who_should_agree(self):
+        for user in (self.house.cast.bob, self.house.cast.carol):
+            row = self.look()
+            self.attempt(lambda user=user, row=row: self.house.say(user, row))
+
     @rule(colour=st.sampled_from(["green", "blue"]))
     def edit(self, colour):
         self.attempt(lambda: self.house.edit(self.request, colour=colour))
         self.seen.append(self.look().plan_digest)
 
-    @rule(name=st.sampled_from(VOTERS))
+    @rule(name=st.sampled_from(["bob", "carol", "mallory", "grace", "bob", "alice"]))
     def withdraw(self, name):
         user = getattr(self.house.cast, name)
         self.attempt(
             lambda: services.withdraw(request_id=self.request.pk, person=user, now=self.house.now)
         )
 
-    @rule(hours=st.sampled_from([1, 23, 24, 48]))
+    @rule(hours=st.sampled_from([1, 2, 3, 5, 8, 13, 23, 24]))
     def time_passes_for_the_clock(self, hours):
         services.expire(now=self.house.later(hours=hours))
 
