@@ -29,7 +29,7 @@ async def _run(names: Sequence[str], options: Sequence[str]) -> int:
         codes = []
         for name in names:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", f"tests.load.bench_{name}", *options),
+                *(sys.executable, "-m", f"tests.load.bench_{name}", *options),
                 cwd=ROOT,
                 env={**os.environ, **env, "DJANGO_SETTINGS_MODULE": "tests.settings"},
             )
