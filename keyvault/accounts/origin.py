@@ -36,7 +36,7 @@ def local_path(wanted: str) -> str:
 
 def _is_proxy(text: str) -> bool:
     found = _parsed(text)
-    networks = (ipaddress.ip_network(word) for word in getattr(settings, "TRUSTED_PROXIES", ()))
+    networks = (ipaddress.ip_network(word) for word in settings.TRUSTED_PROXIES)
     return found is not None and any(found in network for network in networks)
 
 

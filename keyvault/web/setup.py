@@ -104,9 +104,7 @@ def _show(
 
 
 def _again(request: HttpRequest, step: str, form: forms.Form, sentence: str) -> HttpResponse:
-    form.is_valid()
-    form.errors.clear()
-    form.add_error(None, sentence)
+    signin.say(form, sentence)
     return _show(request, step, form, status=422)
 
 

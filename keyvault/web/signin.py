@@ -46,7 +46,7 @@ class CodeForm(forms.Form):
 
     code = forms.CharField(
         label="Code",
-        max_length=64,
+        max_length=totp.DIGITS,
         strip=False,
         help_text="Six digits from your authenticator app.",
         widget=forms.TextInput(
@@ -54,7 +54,6 @@ class CodeForm(forms.Form):
                 "class": "code",
                 "inputmode": "numeric",
                 "autocomplete": "one-time-code",
-                "maxlength": str(totp.DIGITS),
                 "autofocus": True,
             }
         ),
@@ -233,14 +232,21 @@ def logout(request: HttpRequest) -> HttpResponse:
 
 
 def explain(form: forms.Form, error: Exception, wrong: str) -> int:
-    """Make one sentence the only error of a form and return the status to answer with."""
+    """Put what went wrong into one sentence and return the status to answer with."""
+    if isinstance(error, lockout.LockedOut):
+        say(form, locked_sentence(error))
+        return 429
+    say(form, str(error) if isinstance(error, factors.CodeUsed) else wrong)
+    return 422
+
+
+def say(form: forms.Form, sentence: str) -> None:
+    """Make a sentence the only error of a form."""
     form.is_valid()
     form.errors.clear()
-    if isinstance(error, lockout.LockedOut):
-        form.add_error(None, locked_sentence(error))
-        return 429
-    form.add_error(None, str(error) if isinstance(error, factors.CodeUsed) else wrong)
-    return 422
+    for field in form.fields.values():
+        field.widget.attrs.pop("autofocus", None)  # The summary of what is wrong takes it.
+    form.add_error(None, sentence)
 
 
 def _page(

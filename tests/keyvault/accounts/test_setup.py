@@ -184,8 +184,8 @@ def invite_grace(client):
         reverse("welcome"), {"name": "Grace", "email": "g@example.com", "username": "grace"}
     )
     text = page.content.decode()
-    code = re.search(r'<code id="code">([0-9A-Z-]{23})</code>', text)[1]
-    link = re.search(r'<code id="link">http://localhost:8000([^<]+)</code>', text)[1]
+    code = re.search(r'<code class="value" id="code">([0-9A-Z-]{23})</code>', text)[1]
+    link = re.search(r'<code class="value" id="link">http://localhost:8000([^<]+)</code>', text)[1]
     return link, code
 
 
@@ -218,7 +218,7 @@ def test_an_invitation_works_once_with_its_latest_code_and_in_its_time():
     link, first = invite_grace(frank)
     row = Invitation.objects.get()
     shown = frank.post(reverse("invitation-code", args=[row.pk])).content.decode()
-    second = re.search(r'<code id="code">([0-9A-Z-]{23})</code>', shown)[1]
+    second = re.search(r'<code class="value" id="code">([0-9A-Z-]{23})</code>', shown)[1]
     body = {"password": people.PASSWORD}
     assert Client().post(link, body | {"code": first}).status_code == 422
     Invitation.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
