@@ -17,6 +17,7 @@ from keyvault.accounts import gates, selectors, sessions
 from keyvault.audit import export as exports
 from keyvault.audit import histogram, proofs, reading, trust, verifications
 from keyvault.audit.checkpoints import NoSigner, Rewound
+from keyvault.audit.query import Query
 from keyvault.audit.selectors import BadCursor
 from keyvault.audit.sink import SinkUnavailable
 from keyvault.web import audit_parts as parts
@@ -143,9 +144,7 @@ def verification(request: HttpRequest, run_id: UUID) -> HttpResponse:
     return render(request, f"keyvault/audit/{page}", context)
 
 
-def _plan(
-    request: HttpRequest, query: parts.Query, *, status: int, error: str = ""
-) -> HttpResponse:
+def _plan(request: HttpRequest, query: Query, *, status: int, error: str = "") -> HttpResponse:
     now = timezone.now()
     found = None if query.problems else histogram.histogram(query, now=now)
     context = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
@@ -46,6 +46,6 @@ class Command(BaseCommand):
                 file.writelines(export.lines(made))
         self.stderr.write(f"{made.count} events, signed by checkpoint {made.checkpoint.number}")
 
-    def _stop(self, sentence: str) -> None:
+    def _stop(self, sentence: str) -> NoReturn:
         self.stderr.write(f"Nothing was exported: {sentence}")
         sys.exit(2)
