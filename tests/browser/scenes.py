@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import uuid4
 
 from approvals.models import Job, Request
 from approvals.ports import Subject
+from keyvault.audit import sequencer
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.inventory.models import Key
 from tests.approvals.conftest import House
 from tests.keyvault.inventory import builders
+from tests.keyvault.vault import rows
 
 LONG_NAME = "ledger-reader-" + "x" * 31 + "end"
 HOSTILE = "Bitte \u202esofort\u202c <b onclick=alert(1)>freigeben</b> [hier](javascript:alert(1))"
@@ -47,6 +50,8 @@ def busy(house: House) -> Scene:
         ended_at=now,
     )
     key = builders.live(cast, now=now - timedelta(days=20))
+    rows.live_version(key, key.request_id, now - timedelta(days=20), remote_id="r1")
+    rows.live_version(key, uuid4(), now - timedelta(days=4), "another-value", remote_id="r2")
     Key.objects.filter(pk=key.pk).update(expires_at=now + timedelta(days=5))
     for number in range(12):
         other = builders.live(cast, name=f"key-{number:02}", now=now - timedelta(days=40))
@@ -63,4 +68,5 @@ def busy(house: House) -> Scene:
         now=now,
     )
     key.refresh_from_db()
+    sequencer.drain()
     return Scene(house, waiting, returned, done, key, held)

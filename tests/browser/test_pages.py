@@ -12,43 +12,69 @@ __all__ = ["house", "world"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+
+def _key(name, **query):
+    return lambda scene: reverse(name, args=[scene.key.name], query=query)
+
+
+def _request(name):
+    return lambda scene: reverse("request", args=[getattr(scene, name).pk])
+
+
+def _at(name, *args, **query):
+    return lambda _: reverse(name, args=args, query=query)
+
+
 PAGES = {
-    "overview": ("frank", lambda scene: reverse("overview")),
-    "overview-owner": ("alice", lambda scene: reverse("overview")),
-    "overview-approver": ("bob", lambda scene: reverse("overview")),
-    "overview-auditor": ("dave", lambda scene: reverse("overview")),
-    "system": ("frank", lambda scene: reverse("system")),
-    "approvals": ("bob", lambda scene: reverse("approvals")),
-    "request-decide": ("carol", lambda scene: reverse("request", args=[scene.waiting.pk])),
-    "request-mine": ("alice", lambda scene: reverse("request", args=[scene.returned.pk])),
-    "request-done": ("alice", lambda scene: reverse("request", args=[scene.done.pk])),
-    "requests": ("alice", lambda scene: reverse("requests")),
-    "search": ("alice", lambda scene: reverse("search") + "?q=key"),
-    "keys": ("alice", lambda scene: reverse("keys")),
-    "keys-filtered-empty": ("alice", lambda scene: reverse("keys") + "?q=nothing-like-it"),
-    "key": ("alice", lambda scene: reverse("key", args=[scene.key.name])),
-    "key-long": ("alice", lambda scene: reverse("key", args=[scenes.LONG_NAME])),
-    "request-new": ("alice", lambda scene: reverse("request-new")),
-    "connections": ("frank", lambda scene: reverse("connections")),
-    "people": ("frank", lambda scene: reverse("people")),
+    "overview": ("frank", _at("overview")),
+    "overview-owner": ("alice", _at("overview")),
+    "overview-approver": ("bob", _at("overview")),
+    "overview-auditor": ("dave", _at("overview")),
+    "system": ("frank", _at("system")),
+    "search": ("alice", _at("search", q="key")),
+    "approvals": ("bob", _at("approvals")),
+    "request-decide": ("carol", _request("waiting")),
+    "request-mine": ("alice", _request("returned")),
+    "request-done": ("alice", _request("done")),
+    "requests": ("alice", _at("requests")),
+    "request-new": ("alice", _at("request-new")),
+    "request-form": ("alice", _at("request-new", connection="ledger-db")),
+    "keys": ("alice", _at("keys")),
+    "keys-filtered-empty": ("alice", _at("keys", q="nothing-like-it")),
+    "key": ("alice", _key("key")),
+    "key-long": ("alice", _at("key", scenes.LONG_NAME)),
+    "key-versions": ("alice", _key("key-versions")),
+    "key-access": ("alice", _key("key-access")),
+    "key-history": ("alice", _key("key-history")),
+    "key-revoke": ("alice", _key("key-revoke")),
+    "key-reveal": ("alice", _key("key-reveal")),
+    "connections": ("frank", _at("connections")),
+    "people": ("frank", _at("people")),
     "person": ("frank", lambda scene: reverse("person", args=[scene.house.cast.alice.pk])),
-    "audit": ("dave", lambda scene: reverse("audit")),
-    "account": ("alice", lambda scene: reverse("account")),
+    "invitations": ("frank", _at("invitations")),
+    "invite-new": ("frank", _at("invite-new")),
+    "account": ("alice", _at("account")),
+    "audit": ("dave", _at("audit")),
+    "audit-open": ("dave", _at("audit", open="20")),
+    "audit-mends": ("dave", _at("audit", q="actr:alice")),
+    "audit-event": ("dave", _at("audit-event", 20)),
+    "audit-verify": ("dave", _at("audit-verify")),
+    "audit-export": ("dave", _at("audit-export")),
 }
-EMPTY = {
-    name: PAGES[name]
-    for name in (
-        "overview",
-        "overview-owner",
-        "system",
-        "approvals",
-        "requests",
-        "keys",
-        "connections",
-        "people",
-        "audit",
-    )
-}
+EMPTY = (
+    "overview",
+    "overview-owner",
+    "overview-auditor",
+    "system",
+    "search",
+    "approvals",
+    "requests",
+    "request-new",
+    "keys",
+    "connections",
+    "people",
+    "audit",
+)
 
 
 def _look(page, address, name):
@@ -63,18 +89,19 @@ def _look(page, address, name):
 
 @pytest.mark.parametrize("theme", harness.THEMES)
 @pytest.mark.parametrize("name", PAGES)
-def test_a_busy_page_is_clean(house, signed_in_page, assert_clean, name, theme):
+def test_a_busy_page_is_clean(house, signed_in_page, assert_clean, watch, name, theme):
     scene = scenes.busy(house)
     person, address = PAGES[name]
     page = signed_in_page(getattr(house.cast, person), theme=theme)
 
+    watch.expect("status of 422")
     for _ in _look(page, address(scene), f"{name}-{theme}"):
         assert_clean(page)
 
 
 @pytest.mark.parametrize("name", EMPTY)
 def test_an_empty_page_is_clean(house, signed_in_page, assert_clean, name):
-    person, address = EMPTY[name]
+    person, address = PAGES[name]
     page = signed_in_page(getattr(house.cast, person))
 
     for _ in _look(page, address(None), f"{name}-empty-light"):
