@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, ClassVar, Self
 from uuid import UUID, uuid4
@@ -57,7 +57,7 @@ class ChangeConnection:
     @classmethod
     def from_payload(cls, payload: Mapping[str, JSON]) -> Self:
         """Rebuild the action. Raises ValueError on another shape."""
-        if set(payload) != set(cls.__dataclass_fields__):
+        if set(payload) != {field.name for field in fields(cls)}:
             raise ValueError("The stored action has other fields than a change of a Connection.")
         return cls(
             connection_id=UUID(payload["connection_id"]),

@@ -1,0 +1,131 @@
+"""Connections in the browser: who may come, what is shown, what is never sent back."""
+
+import pytest
+
+from keyvault.actions import defaults
+from keyvault.connections import selectors
+from keyvault.connections.models import Connection
+from keyvault.providers import base
+from keyvault.vault.models import Sealed
+from tests.keyvault.connections.conftest import with_credential
+from tests.keyvault.vault import rows
+
+pytestmark = pytest.mark.django_db
+
+CANARY = "typed-canary-77aa"
+
+
+@pytest.fixture
+def frank(cast, client_for, fake, now):
+    defaults.seed(now=now)
+    return client_for(cast.frank)
+
+
+def _form(**more):
+    return {
+        "provider": "fake",
+        "slug": "billing-db",
+        "title": "Billing database",
+        "config_host": "db.example.com",
+        "config_user": "kv_admin",
+        "credential_password": CANARY,
+        "environment": "dev",
+        "team": "",
+        "allowed_hosts": "",
+        "reason": "A new server.",
+        "ticket": "",
+    } | more
+
+
+def test_only_those_who_need_it_see_connections(cast, client_for, fake, where):
+    for name, status in [("frank", 200), ("dave", 200), ("erin", 200), ("alice", 403)]:
+        person = client_for(getattr(cast, name))
+        assert person.get("/connections/").status_code == status, name
+        assert person.get("/connections/orders/").status_code == status, name
+
+
+@pytest.mark.parametrize("path", ["new/", "orders/edit/"])
+def test_only_administrators_open_the_form(cast, client_for, where, path):
+    assert client_for(cast.frank).get(f"/connections/{path}").status_code == 200
+    assert client_for(cast.dave).get(f"/connections/{path}").status_code == 403
+
+
+def test_the_empty_list_says_what_a_connection_is(frank):
+    page = frank.get("/connections/").content.decode()
+
+    assert "No Connection yet" in page
+    assert "/connections/new/" in page
+
+
+def test_one_page_shows_where_it_leads_and_no_credential(frank, cast, where):
+    page = frank.get("/connections/orders/").content.decode()
+
+    assert "Where it leads" in page
+    assert "admin-canary" not in page
+
+
+def test_a_form_that_is_right_files_a_request(frank):
+    answer = frank.post("/connections/new/", _form(send="1"))
+
+    assert answer.status_code == 302
+    assert answer["Location"].startswith("/approvals/")
+    assert Sealed.objects.filter(subject_kind="connection_change").count() == 1
+    assert not Connection.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"slug": "Not OK"}, "id_slug"),
+        ({"config_host": ""}, "id_config_host"),
+        ({"allowed_hosts": "nonsense"}, "id_allowed_hosts"),
+        ({"reason": ""}, "id_reason"),
+    ],
+)
+def test_a_fault_keeps_what_was_typed_and_never_the_credential(frank, change, field):
+    answer = frank.post("/connections/new/", _form(send="1", **change))
+
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert f'href="#{field}"' in page
+    assert "Billing database" in page
+    assert CANARY not in page
+    assert not Sealed.objects.filter(subject_kind="connection_change").exists()
+
+
+def test_check_first_shows_the_result_and_stores_nothing(frank, fake):
+    fake.fail("check", base.Denied("The admin may not create roles."))
+
+    answer = frank.post("/connections/new/", _form(check="1"))
+
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert "The admin may not create roles." in page
+    assert CANARY not in page
+    assert not Sealed.objects.filter(subject_kind="connection_change").exists()
+
+
+def test_check_of_one_that_exists_is_noted_on_its_page(frank, fake, where):
+    fake.fail("check", base.Transient("It does not answer."))
+
+    page = frank.post("/connections/orders/check/", follow=True).content.decode()
+
+    assert "It does not answer." in page
+    assert selectors.get("orders").problems[0]["sentence"] == "It does not answer."
+
+
+def test_the_name_and_provider_of_one_that_exists_cannot_be_changed(frank, where):
+    frank.post("/connections/orders/edit/", _form(send="1", slug="stolen", provider="other"))
+
+    assert selectors.get("orders").provider == "fake"
+    assert not selectors.exists("stolen")
+
+
+def test_a_long_hostile_title_is_shown_inert(frank, cast, fake, where):
+    title = "<b>x</b>\u202e" + "w" * 70
+    with_credential(rows.connection(cast, slug="odd", provider="fake"), cast.now)
+    Connection.objects.filter(slug="odd").update(title=title)
+
+    for path in ("/connections/", "/connections/odd/"):
+        page = frank.get(path).content.decode()
+        assert "<b>x</b>" not in page
