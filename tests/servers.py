@@ -89,7 +89,11 @@ class Stack:
                 # No thread of the suite runs yet when a stack is started.
                 preexec_fn=children.dying_with(signal.SIGTERM),  # noqa: PLW1509
             )
-        until = time.monotonic() + READY_S
+        return self.await_ready(READY_S)
+
+    def await_ready(self, seconds: float) -> Stack:
+        """Wait until it serves. Fails the test with what it printed."""
+        until = time.monotonic() + seconds
         while "ready in" not in self.printed():
             if self.process.poll() is not None or time.monotonic() > until:
                 pytest.fail(f"the stack did not start:\n{self.printed()}")

@@ -62,12 +62,33 @@ def load(directory: Path) -> Installation | None:
         raise Stop(f"{path} is damaged. Restore it from a backup of {directory}.") from None
 
 
+def make_keys(keys: Path, *, outside: Path) -> None:
+    """Make the keys of an installation; complete ones that are there already are kept.
+
+    Called before the installation is written down: from then on, none are ever
+    made. Raises Stop.
+    """
+    from keyvault.crypto import keys_dir  # noqa: PLC0415 - heavy, and only a first start needs it
+
+    if keys.absolute().is_relative_to(outside.absolute()):
+        raise Stop(
+            f"The keys ({keys}) must not lie inside the data ({outside}): a backup would hold "
+            "both. Set KEYVAULT_KEYS_DIR to another place."
+        )
+    try:
+        keys_dir.create(keys)
+    except keys_dir.AlreadyThere:
+        return
+    except (keys_dir.NoKeysDir, OSError) as error:
+        raise Stop(f"{error} Set KEYVAULT_KEYS_DIR to a place that you may write.") from None
+
+
 def create(directory: Path, *, demo: bool) -> Installation:
     """Decide the passwords and make the keys, once. Raises Stop, OSError."""
     identity = secrets.token_hex(6)
     given = os.environ.get("KEYVAULT_KEYS_DIR")
     keys = Path(given) if given else Path.home() / ".config/keyvault" / identity
-    _make_keys(keys, directory)
+    make_keys(keys, outside=directory)
     made = Installation(
         id=identity,
         demo=demo,
@@ -82,23 +103,6 @@ def create(directory: Path, *, demo: bool) -> Installation:
     )
     write_private(directory / "installation.json", json.dumps(asdict(made), indent=1))
     return made
-
-
-def _make_keys(keys: Path, directory: Path) -> None:
-    """Make the keys before the installation is written down: from then on, none are ever made."""
-    from keyvault.crypto import keys_dir  # noqa: PLC0415 - heavy, and only a first start needs it
-
-    if keys.absolute().is_relative_to(directory.absolute()):
-        raise Stop(
-            f"The keys ({keys}) must not lie inside the data ({directory}): a backup would hold "
-            "both. Set KEYVAULT_KEYS_DIR to another place."
-        )
-    try:
-        keys_dir.create(keys)
-    except keys_dir.AlreadyThere:
-        return
-    except (keys_dir.NoKeysDir, OSError) as error:
-        raise Stop(f"{error} Set KEYVAULT_KEYS_DIR to a place that you may write.") from None
 
 
 def obtain(directory: Path, *, demo: bool) -> Installation:
