@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from approvals import services as approvals
 from approvals.relay import Relay
-from keyvault.audit import checkpoints, sequencer
+from keyvault.audit import checkpoints, denials, sequencer
 from keyvault.connections import reconcile
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("checkpoints", 3, 1.0, lambda: checkpoints.run_once(timezone.now())),
         Duty("lapse", 4, 15.0, lambda: approvals.expire(now=timezone.now())),
         Duty("reconcile", 5, 60.0, lambda: reconcile.run(now=timezone.now())),
+        Duty("refusals", 6, 15.0, lambda: denials.flush(timezone.now())),
     )
 
 

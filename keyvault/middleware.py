@@ -14,6 +14,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from urllib.parse import quote
 
+from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -28,10 +29,11 @@ from keyvault.accounts import (
     invitations,
     lockout,
     origin,
+    selectors,
     sessions,
     setup,
 )
-from keyvault.audit import context, ledger
+from keyvault.audit import context, denials, ledger
 from keyvault.crypto.keyring import NoKey
 from keyvault.web import errors
 
@@ -174,6 +176,8 @@ class DomainErrors:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Return the page of a known error, or None for one that is a fault of ours."""
+        if isinstance(error, _REFUSALS):
+            _count_refusal(request)
         for kinds, answer in _ANSWERS:
             if isinstance(error, kinds):
                 return answer(request, error)
@@ -193,6 +197,21 @@ def _sign_in_first(request: HttpRequest) -> HttpResponse:
     if request.method not in READS:
         return errors.forbidden(request, missing="Sign in first; nothing was changed.")
     return HttpResponseRedirect(f"{reverse('login')}?next={quote(request.get_full_path())}")
+
+
+def _count_refusal(request: HttpRequest) -> None:
+    """Count a refusal for the ledger. Only a signed-in reader's path is kept: others carry tokens."""
+    if not sessions.is_verified(request):
+        return
+    try:
+        denials.count(
+            _url_name(request),
+            actor=selectors.actor(sessions.person(request)),
+            example=request.path,
+            now=timezone.now(),
+        )
+    except DatabaseError:
+        log.exception("a refusal could not be counted")
 
 
 def _url_name(request: HttpRequest) -> str:
@@ -239,6 +258,7 @@ def _unrecorded(request: HttpRequest, _error: Exception) -> HttpResponse:
     return errors.unrecorded(request)
 
 
+_REFUSALS = (ports.NotVisible, gates.MissingRight, services.NotEligible, services.Denied)
 # The first line that fits answers. What is not listed is a fault of ours: 500, and in the log.
 _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((ports.NotVisible, setup.AlreadySetUp), _not_found),

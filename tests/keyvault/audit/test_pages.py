@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from keyvault.audit import sequencer, verifications
+from keyvault.audit import denials, sequencer, verifications
 from keyvault.audit.models import Event, VerificationRun
 from keyvault.cli import verify_ledger
 from tests.keyvault.audit.conftest import KEY
@@ -269,3 +269,16 @@ class _Job:
 
     def reached(self, point):
         pass
+
+
+def test_r54_a_refusal_is_counted_with_who_and_where(cast, client_for, sealed):
+    sealed(1)
+    mallory = client_for(cast.mallory)
+    for _ in range(3):
+        assert mallory.get(reverse("audit")).status_code == 403
+    Client().get("/invite/not-a-token/")
+
+    assert denials.flush(timezone.now(), is_forced=True) == 1
+    row = Event.objects.get(event="access.refused")
+    assert (row.actor_label, row.fields["gate"], row.fields["count"]) == ("Mallory", "audit", 3)
+    assert row.fields["example"] == reverse("audit")
