@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import UUID, uuid4
 
 from django.db import transaction
@@ -21,6 +21,9 @@ from keyvault.connections import services as connections
 from keyvault.connections.drafts import BadDraft, Draft
 from keyvault.connections.models import Connection
 from keyvault.inventory import selectors as inventory
+
+if TYPE_CHECKING:
+    from approvals.models import Request
 
 JSON = Any
 
@@ -189,8 +192,8 @@ def ask(
     now: datetime,
     slug: str = "",
     ticket: str = "",
-) -> UUID:
-    """Ask to add a Connection, or to change the one named `slug`; return the request's id.
+) -> Request:
+    """Ask to add a Connection, or to change the one named `slug`; return the request.
 
     Raises BadDraft, NotVisible, about_keys.AlreadyAsked, keyring.NoKey, and what
     `approvals.services.submit` raises.
@@ -208,10 +211,9 @@ def ask(
             fingerprint=connections.propose(proposal_id=proposal_id, credential=typed, now=now),
             draft=wanted,
         )
-        request = services.submit(
+        return services.submit(
             action=action, requester=person, reason=reason, ticket=ticket, now=now
         )
-        return request.pk
 
 
 def clean(

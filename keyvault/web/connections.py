@@ -19,7 +19,6 @@ from approvals.policy.matching import NoPolicy
 from approvals.ports import NotVisible
 from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as people
-from keyvault.accounts.models import ADMINISTRATORS, AUDITORS, RESPONDERS
 from keyvault.actions import about_keys, change_connection
 from keyvault.connections import checks, intake, selectors
 from keyvault.connections.drafts import BadDraft
@@ -28,7 +27,8 @@ from keyvault.inventory import access
 from keyvault.web.connection_forms import ConnectionForm, HandForm
 
 UNPROCESSABLE = 422
-READERS = (ADMINISTRATORS, AUDITORS, RESPONDERS)
+ADMINISTRATORS = "administrators"
+READERS = (ADMINISTRATORS, "auditors", "responders")
 FORM, HAND = "keyvault/connections/form.html", "keyvault/connections/by_hand.html"
 
 
@@ -143,7 +143,7 @@ def _form(request: HttpRequest, form: ConnectionForm) -> HttpResponse:
     try:
         if "check" in request.POST:
             return _page(request, form, checked=_check(form))
-        return redirect("request", _ask(form, person=person, now=now))
+        return redirect("request", _ask(form, person=person, now=now).pk)
     except BadDraft as error:
         form.blame(error.errors)
     except services.BadText as error:

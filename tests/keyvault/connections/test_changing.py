@@ -47,7 +47,7 @@ def ask(cast, fake, now, _policies):
             reason="A new server.",
             slug=slug,
             now=now,
-        )
+        ).pk
 
     return call
 
