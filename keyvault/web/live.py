@@ -21,8 +21,7 @@ from django.views.decorators.http import require_GET
 from approvals import queue as jobs
 from approvals import selectors as approvals
 from approvals.ports import NotVisible
-from keyvault.accounts import gates
-from keyvault.accounts import selectors as accounts
+from keyvault.accounts import gates, sessions
 from keyvault.audit import selectors as ledger
 from keyvault.inventory.access import access_key
 from keyvault.web import trust
@@ -101,7 +100,7 @@ def version(person: User, topic: str, *, now: datetime) -> str:
 @require_GET
 def live(request: HttpRequest) -> JsonResponse:
     """Return `{topic: version}` for what is asked for and visible."""
-    person, now = accounts.user(request.user.pk), timezone.now()
+    person, now = sessions.person(request), timezone.now()
     found = {}
     for topic in request.GET.get("t", "").split(",")[:MAX_TOPICS]:
         try:

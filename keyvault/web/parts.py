@@ -59,7 +59,7 @@ def _label(actor: object) -> str:
 
 def initials(label: str) -> str:
     """Return one or two capitals of a name, "?" where it has no letter."""
-    words = re.findall(r"[^\W_]+", label)
+    words: list[str] = re.findall(r"[^\W_]+", label)
     if not words:
         return "?"
     return (words[0][0] + (words[-1][0] if len(words) > 1 else words[0][1:2])).upper()
@@ -81,7 +81,9 @@ def control(bound: BoundField) -> dict[str, Any]:
     widget = bound.field.widget
     many = isinstance(widget, RadioSelect | CheckboxSelectMultiple)
     single = isinstance(widget, CheckboxInput)
-    attributes = {} if many or single else {"class": f"in {widget.attrs.get('class', '')}".strip()}
+    attributes: dict[str, str | bool] = (
+        {} if many or single else {"class": f"in {widget.attrs.get('class', '')}".strip()}
+    )
     if isinstance(widget, Textarea) and widget.attrs.get("rows") == _DJANGO_ROWS:
         attributes["rows"] = "3"
     return {

@@ -43,8 +43,8 @@ def search(request: HttpRequest) -> HttpResponse:
     person = sessions.person(request)
     text = request.GET.get("q", "").strip()[:LONGEST]
     found = list(hits(person, text, frame=shell.Shell(request)))
-    template = "keyvault/search/_results.html" if request.htmx else "keyvault/search/search.html"
-    return render(request, template, {"hits": found, "text": text})
+    part = "_results" if "HX-Request" in request.headers else "search"
+    return render(request, f"keyvault/search/{part}.html", {"hits": found, "text": text})
 
 
 def hits(person: User, text: str, *, frame: shell.Shell) -> Iterator[Hit]:
