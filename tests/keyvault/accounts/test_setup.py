@@ -38,7 +38,7 @@ def pending_code(user):
 
 
 def shown_codes(page):
-    return re.findall(r"<li><code>([0-9A-Z-]{23})</code></li>", page.content.decode())
+    return re.findall(r"<code>([0-9A-Z-]{23})</code></li>", page.content.decode())
 
 
 def number_asked(page):
