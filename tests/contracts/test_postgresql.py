@@ -14,7 +14,6 @@ from keyvault.crypto.secret import Secret
 from keyvault.providers.base import (
     Ambiguous,
     Conflict,
-    Denied,
     Misconfigured,
     NotFound,
     Transient,
@@ -217,73 +216,3 @@ def test_a_suspended_credential_is_listed_as_off(postgres_bench):
     postgres_bench.provider.revoke(postgres_bench.call(), issued.key(), kill_sessions=True)
     with pytest.raises(NotFound):
         postgres_bench.provider.suspend(postgres_bench.call(), issued.key())
-
-
-def problems(bench: PostgresBench) -> list[str]:
-    return [f"{found.sentence} {found.mend}" for found in bench.provider.check(bench.call())]
-
-
-def test_check_finds_nothing_against_the_documented_rights(postgres_bench):
-    assert problems(postgres_bench) == []
-
-
-def test_check_names_a_missing_right_and_the_statement_that_mends_it(
-    postgres_bench, postgres_target
-):
-    with superuser(postgres_target) as connection:
-        connection.execute("ALTER ROLE kv_admin NOCREATEROLE")
-        try:
-            assert any(
-                'ALTER ROLE "kv_admin" CREATEROLE' in text for text in problems(postgres_bench)
-            )
-            with pytest.raises(Denied):
-                make(postgres_bench)
-        finally:
-            connection.execute("ALTER ROLE kv_admin CREATEROLE")
-
-
-def test_check_names_an_owner_role_that_cannot_be_handed_on(postgres_bench, postgres_target):
-    if postgres_target.version < SPLIT_MEMBERSHIP:
-        pytest.skip("before 16 CREATEROLE hands every role on")
-    with superuser(postgres_target) as connection:
-        connection.execute("CREATE ROLE other_owner")
-        bench = with_options(postgres_bench, owner_role="other_owner")
-        try:
-            assert any('GRANT "other_owner" TO "kv_admin"' in text for text in problems(bench))
-            with pytest.raises(Denied):
-                make(bench)
-        finally:
-            connection.execute("DROP ROLE other_owner")
-    assert any("There is no role" in text for text in problems(bench))
-
-
-def test_check_warns_of_a_superuser(postgres_bench, postgres_target):
-    bench = replace(
-        postgres_bench,
-        config={**postgres_bench.config, "user": postgres_target.superuser},
-        admin={"password": Secret.of(postgres_target.superuser_password)},
-    )
-    (found,) = bench.provider.check(bench.call())
-    assert "superuser" in found.sentence
-    assert not found.is_fatal
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"admin": {"password": Secret.of("wrong")}}, "refused the login"),
-        ({"admin": {}}, "no admin password"),
-        ({"config": {"user": "kv_admin", "database": "none", "tls": "disable"}}, "does not exist"),
-        ({"config": {"user": "kv_admin", "tls": "require"}}, "TLS"),
-    ],
-)
-def test_check_says_what_is_wrong_with_the_connection(postgres_bench, changes, words):
-    assert words in " ".join(problems(replace(postgres_bench, **changes)))
-
-
-def test_r41_an_address_that_is_not_approved_is_a_problem_not_a_connection(postgres_bench):
-    call = replace(postgres_bench.call(), guard=replace(postgres_bench.call().guard, allowed=()))
-    (found,) = postgres_bench.provider.check(call)
-    assert "private address" in found.sentence
-    with pytest.raises(Misconfigured):
-        postgres_bench.provider.prepare(call, "a" * 32, 1, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import ssl
 import threading
 import time
@@ -12,12 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from keyvault.outbound import Allowance, Guard, Lost, Refused, Unreachable, fetch
+from tests import certificates
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -204,44 +200,19 @@ def test_a_hanging_name_server_ends_at_the_deadline():
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Return the paths of a certificate for vault.test and of its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "vault.test")])
-    start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(days=3))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("vault.test")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    folder = tmp_path_factory.mktemp("tls")
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return str(folder / "cert.pem"), str(folder / "key.pem")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> certificates.Certificate:
+    return certificates.make(tmp_path_factory.mktemp("tls"), "vault.test")
 
 
 def test_tls_is_checked_against_the_name_while_the_address_is_pinned(certificate):
     """Server name and Host header stay the name's; only the connection goes to the address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
+    context.load_cert_chain(certificate.path, certificate.key)
     names: list[str | None] = []
     context.sni_callback = lambda *seen: names.append(seen[1])
 
     def trusting() -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=certificate[0])
+        return ssl.create_default_context(cafile=str(certificate.path))
 
     with serving(ok, context) as server:
         port = server.server_port
