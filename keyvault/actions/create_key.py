@@ -126,18 +126,11 @@ class CreateKey:
 
     def exposure(self) -> risks.Exposure:
         """Return the facts that the risk hangs on."""
-        declared, environment = self.declared, self._environment()
-        return risks.Exposure(
-            environment=environment.slug,
-            protected=environment.protected,
-            lifetime_days=declared.lifetime_days,
-            cadence_days=declared.cadence_days,
-            has_backup=declared.backup_owner is not None,
-            allowed_hosts=declared.allowed_hosts,
-            volume_per_day=declared.volume_per_day,
-            external_input=declared.external_input,
-            read_by_person=declared.delivery_mode == "reveal",
-            known_days=new_key.known_days(self.owner_id, declared.team, self.asked_at),
+        return new_key.exposure(
+            self.declared,
+            environment=self._environment(),
+            owner_id=self.owner_id,
+            asked_at=self.asked_at,
         )
 
     def execute(self, *, request_id: UUID, run: Run) -> Outcome:

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
 
 from approvals.ports import Change
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys
+from keyvault.connections.context import guard_of
 from keyvault.connections.models import Connection
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import DeliveryMode, Environment
-from keyvault.providers import registry
-from keyvault.providers.base import Field
+from keyvault.providers import context, registry
+from keyvault.providers.base import Field, Foresees
 
 
-@runtime_checkable
-class NamesWhatItMakes(Protocol):
-    """A provider that can say beforehand which accounts will exist there."""
+def foreseen(connection: Connection, options: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the accounts that a key will have at the provider, as far as it can tell.
 
-    def names(self, options: dict[str, str]) -> tuple[str, ...]:
-        """Return the names of the accounts that a key with these options gets."""
+    Raises Misconfigured on settings of the key that cannot work there.
+    """
+    provider = registry.provider(connection.provider)
+    if not isinstance(provider, Foresees):
+        return ()
+    without_credential = context.call(
+        guard_of(connection.allowed_hosts),
+        timeout_s=0,
+        config=connection.config,
+        options=options,
+        admin={},
+    )
+    return tuple(provider.foresee(without_credential))
 
 
 def changes(
@@ -60,8 +71,8 @@ def _place(declared: Declaration, connection: Connection) -> list[Change]:
         Change("Connection", "", f"{connection.title} ({connection.slug})"),
         Change("Server", "", server(connection)),
     ]
-    if isinstance(provider, NamesWhatItMakes):
-        rows.append(Change("Accounts made there", "", provider.names(dict(declared.options))))
+    if names := foreseen(connection, declared.options):
+        rows.append(Change("Accounts made there", "", names))
     rows += [
         Change(field.label, "", declared.options[field.name])
         for field in provider.options_schema

@@ -9,12 +9,14 @@ from uuid import UUID
 from approvals.ports import NotVisible
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import Team, User
+from keyvault.actions import key_plan
 from keyvault.connections import selectors as connections
 from keyvault.connections.models import Connection
-from keyvault.inventory import limits, selectors
+from keyvault.inventory import limits, risk, selectors
 from keyvault.inventory.declaration import Declaration
-from keyvault.inventory.models import DeliveryMode, Key, KeyState
+from keyvault.inventory.models import DeliveryMode, Environment, Key, KeyState
 from keyvault.providers import registry
+from keyvault.providers.base import Misconfigured
 
 
 class BadDeclaration(Exception):
@@ -56,6 +58,24 @@ def teams(person: User) -> list[Team]:
 def backups(person: User) -> list[User]:
     """Return who can stand in for a person: everybody else who is active."""
     return list(people.people().filter(is_active=True).exclude(pk=person.pk))
+
+
+def exposure(
+    declared: Declaration, *, environment: Environment, owner_id: UUID, asked_at: datetime
+) -> risk.Exposure:
+    """Return the facts that the risk of a declared key hangs on."""
+    return risk.Exposure(
+        environment=environment.slug,
+        protected=environment.protected,
+        lifetime_days=declared.lifetime_days,
+        cadence_days=declared.cadence_days,
+        has_backup=declared.backup_owner is not None,
+        allowed_hosts=declared.allowed_hosts,
+        volume_per_day=declared.volume_per_day,
+        external_input=declared.external_input,
+        read_by_person=declared.delivery_mode == DeliveryMode.REVEAL,
+        known_days=known_days(owner_id, declared.team, asked_at),
+    )
 
 
 def known_days(owner_id: UUID, team: str, asked_at: datetime) -> int:
@@ -100,7 +120,8 @@ def _place(declared: Declaration) -> dict[str, str]:
 
 def _options(declared: Declaration) -> dict[str, str]:
     try:
-        fields = registry.provider(connection(declared.connection).provider).options_schema
+        where = connection(declared.connection)
+        fields = registry.provider(where.provider).options_schema
     except (NotVisible, registry.UnknownKind):
         return {"connection": "Choose one of the Connections."}
     errors = {}
@@ -112,7 +133,16 @@ def _options(declared: Declaration) -> dict[str, str]:
             errors[f"option_{field.name}"] = f"{field.label} is one of the listed values."
     if set(declared.options) - {field.name for field in fields}:
         errors["connection"] = "This Connection does not take all of these settings."
-    return errors
+    return errors or _unworkable(where, declared)
+
+
+def _unworkable(where: Connection, declared: Declaration) -> dict[str, str]:
+    """Say what the provider refuses now, rather than after people have signed."""
+    try:
+        key_plan.foreseen(where, declared.options)
+    except Misconfigured as error:
+        return {"options": str(error)}
+    return {}
 
 
 def deliveries() -> list[tuple[str, str]]:

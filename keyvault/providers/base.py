@@ -56,6 +56,7 @@ __all__ = [
     "Context",
     "Denied",
     "Field",
+    "Foresees",
     "Http",
     "Instructs",
     "Issued",
@@ -207,6 +208,17 @@ class Instructs(Protocol):
 
     def instructions(self, ctx: Context, act: str) -> Sequence[str]:
         """Return the steps of `act` ("create" or "revoke") as sentences, in order."""
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A provider that knows beforehand which accounts a key will have there."""
+
+    def foresee(self, ctx: Context) -> Sequence[str]:
+        """Return the names of those accounts, without a call.
+
+        Raises Misconfigured on settings of the key that cannot work.
+        """
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from django.urls import reverse
 from approvals import selectors as approvals
 from keyvault.actions import reveal_secret
 from keyvault.audit import selectors as ledger
+from keyvault.connections import intake
 from keyvault.connections import selectors as connections
 from keyvault.inventory import access, selectors
 from keyvault.vault import selectors as versions
@@ -67,6 +68,7 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
         "pending": [row for row in open_requests if _sees(person, row)],
         "options": _options(key),
         "by_hand": _by_hand(key),
+        "may_hand": _may_hand(person, key),
         **_PARTS[tab](key, now),
     }
 
@@ -136,6 +138,14 @@ def _by_hand(key: Key) -> str:
     if connections.awaits_intake(key.pk):
         return "create"
     return "revoke" if connections.awaits_confirmation(key.pk) else ""
+
+
+def _may_hand(person: User, key: Key) -> bool:
+    try:
+        intake.task(key=key, person=person)
+    except LookupError:
+        return False
+    return True
 
 
 def _nothing(_key: Key, _now: datetime) -> dict[str, Any]:

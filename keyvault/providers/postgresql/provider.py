@@ -70,6 +70,12 @@ class PostgreSQL:
         """Return what the server, the admin role or the owner role lack."""
         return preflight.problems(ctx)
 
+    def foresee(self, ctx: Context) -> Sequence[str]:
+        """Return the two login roles. Raises Misconfigured on settings that cannot work."""
+        _owner(ctx)
+        _limit(ctx)
+        return tuple(_prefix(ctx) + suffix for suffix in slots.SUFFIXES)
+
     def prepare(self, ctx: Context, op_id: str, number: int, current: Issued | None) -> Attempt:
         """Choose the free slot and the password.
 
