@@ -1,0 +1,188 @@
+"""Scene A of the product: from the first sign-in to a revoked key, in a real browser.
+
+Alice asks for a PostgreSQL key; bob and carol sign; alice edits before carol
+signs; the value logs in to the real server; it is revoked by the same road;
+the receipt verifies offline; dave reads and verifies every step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from playwright.sync_api import expect
+
+from keyvault.launcher import demo
+from tests.browser.harness import Watch, chromium
+from tests.flows.people import Cast, Person
+from tests.servers import Stack
+
+pytestmark = pytest.mark.browser
+
+KEY = "orders-triage"
+
+
+@pytest.fixture
+def people(stack: Stack) -> Iterator[Cast]:
+    with chromium() as browser:
+        cast = Cast(stack, browser, Watch(), [])
+        yield cast
+        for context in cast.contexts:
+            context.close()
+
+
+def ask_for_a_key(alice: Person) -> str:
+    page = alice.page
+    alice.go("/requests/new/")
+    page.get_by_role("link", name="Northwind orders (PostgreSQL)").click()
+    page.get_by_label("Name", exact=True).fill(KEY)
+    page.get_by_label("Environment").select_option("prod")
+    page.get_by_label("Login name").fill(KEY.replace("-", "_"))
+    page.get_by_label("Owner role").fill(demo.OWNER)
+    page.get_by_label("Calls a day").fill("5000")
+    page.get_by_label("Lifetime in days").fill("30")
+    page.get_by_label("Allowed hosts").fill("db.northwind.example")
+    page.get_by_label("Purpose").fill("The triage agent reads orders to answer customers.")
+    page.get_by_role("button", name="Send for approval").last.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(KEY)
+    return alice.path()
+
+
+def edit(alice: Person, path: str, *, calls: str) -> None:
+    alice.go(path)
+    alice.page.get_by_role("link", name=re.compile("^Edit")).click()
+    alice.page.get_by_label("Calls a day").fill(calls)
+    alice.page.get_by_role("button", name="Send the revision").click()
+    expect(alice.page.get_by_text("revision 2").first).to_be_visible()
+
+
+def reveal(alice: Person) -> dict[str, str]:
+    """Open the only reveal and return what is on the page."""
+    alice.page.get_by_role("button", name=re.compile("^Reveal once")).click()
+    alice.confirm()
+    facts = alice.page.locator(".facts")
+    shown = dict(
+        zip(
+            facts.locator("dt").all_inner_texts(),
+            facts.locator("dd").all_inner_texts(),
+            strict=True,
+        )
+    )
+    names = [text.lower() for text in alice.page.locator("[data-reveal] .f-l").all_inner_texts()]
+    values = alice.page.locator("output.value").all_text_contents()
+    return {key.lower(): value for key, value in shown.items()} | dict(
+        zip(names, values, strict=True)
+    )
+
+
+def log_in(stack: Stack, value: dict[str, str]) -> str:
+    targets = stack.targets()
+    with psycopg.connect(
+        host=targets.host,
+        port=targets.postgres_port,
+        dbname=demo.DATABASE,
+        user=value["username"],
+        password=value["password"],
+        connect_timeout=5,
+    ) as link:
+        return str(link.execute("SELECT session_user").fetchone()[0])
+
+
+def verify_offline(receipt: Path, stack: Stack, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Run the verifier as somebody far from the server would: no settings, no database."""
+    kept = ("PATH", "HOME")
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "keyvault.cli", "verify", str(receipt), "--trust",
+         str(trusted_key(stack, tmp_path))],
+        env={k: os.environ[k] for k in kept if k in os.environ} | {"PYTHONPATH": str(demo_root())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def demo_root() -> Path:
+    return Path(demo.__file__).resolve().parents[2]
+
+
+def trusted_key(stack: Stack, tmp_path: Path) -> Path:
+    from keyvault.crypto import keys_dir
+
+    path = tmp_path / "receipt.pub"
+    keys = keys_dir.load(Path(stack.environment()["KEYVAULT_KEYS_DIR"]))
+    path.write_text(keys.receipt.public.hex())
+    return path
+
+
+def test_a_key_lives_from_asking_to_revocation(people: Cast, stack: Stack, tmp_path: Path):
+    alice, bob, carol = (people.sign_in(name) for name in ("alice", "bob", "carol"))
+    request = ask_for_a_key(alice)
+
+    bob.decide(request, "approve")
+    expect(bob.page.get_by_text("1 of 2 approvals")).to_be_visible()
+    carol.go(request)
+    edit(alice, request, calls="9000")
+    people.watch.expect("status of 409")
+    carol.choose("approve", "Looks right to me.")
+    expect(carol.page.get_by_role("heading", level=1)).to_contain_text("has changed")
+    expect(carol.page.get_by_role("table").last).to_contain_text("9,000")
+    expect(carol.page.get_by_label("Note to requester")).to_have_value("Looks right to me.")
+
+    bob.decide(request, "approve")
+    carol.decide(request, "approve")
+    alice.await_state(request, "Done")
+    with bob.page.expect_download() as download:
+        bob.go(request)
+        bob.page.get_by_role("link", name=re.compile("receipt of bob", re.IGNORECASE)).last.click()
+    receipt = tmp_path / "receipt.json"
+    download.value.save_as(receipt)
+
+    alice.go(f"/keys/{KEY}/reveal/")
+    alice.page.get_by_label("Reason").fill("The first deployment takes it by hand.")
+    alice.page.get_by_role("button", name="Send for approval").click()
+    reveal_request = alice.path()
+    bob.decide(reveal_request, "approve")
+    alice.await_state(reveal_request, "Done")
+    alice.go(f"/keys/{KEY}/versions/1/reveal/")
+    value = reveal(alice)
+    assert log_in(stack, value) == value["username"]
+    alice.go(f"/keys/{KEY}/versions/1/reveal/")
+    expect(alice.page.get_by_text("revealed this version")).to_be_visible()
+    assert value["password"] not in alice.page.content()
+
+    alice.go(f"/keys/{KEY}/revoke/")
+    alice.page.get_by_label("Reason").fill("The agent is retired.")
+    alice.page.get_by_role("button", name=re.compile("^Ask to revoke")).click()
+    alice.confirm()
+    revoke_request = alice.path()
+    bob.decide(revoke_request, "approve")
+    carol.decide(revoke_request, "approve")
+    alice.await_state(revoke_request, "Done")
+    with pytest.raises(psycopg.OperationalError):
+        log_in(stack, value)
+
+    checked = verify_offline(receipt, stack, tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    forged = json.loads(receipt.read_text())
+    receipt.write_text(json.dumps(forged).replace("approve", "reject"))
+    assert verify_offline(receipt, stack, tmp_path).returncode != 0
+
+    dave = people.sign_in("dave")
+    dave.go(f"/audit/?q=key:{KEY}")
+    events = dave.page.locator("table")
+    for name in ("key.requested", "version.promoted", "secret.revealed", "key.revoked"):
+        expect(events.get_by_text(name).first).to_be_visible()
+    dave.go("/audit/verify/")
+    dave.page.get_by_role("button", name=re.compile("^Verify")).click()
+    expect(
+        dave.page.get_by_text(re.compile("intact|verified", re.IGNORECASE)).first
+    ).to_be_visible()
+
+    assert people.watch.messages == []
