@@ -33,7 +33,7 @@ COMMANDS = {
     "bench": Command("keyvault.cli.bench", "run the benchmarks and print a table"),
     "demo": Command("keyvault.cli.demo", "demo code NAME: a current code; demo list: the people"),
     "verify": Command("keyvault.cli.verify", "check a receipt or an audit export, offline"),
-    "audit": Command("keyvault.cli.audit", "verify or export the ledger"),
+    "audit": Command("keyvault.cli.audit", "verify, export or search the ledger"),
     "doctor": Command("keyvault.cli.doctor", "say what is wrong with this installation"),
     "manage": Command("keyvault.cli.manage", "run a Django command in this installation"),
     "lock": Command("keyvault.cli.lock", "resolve the dependencies anew into requirements/"),

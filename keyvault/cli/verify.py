@@ -29,7 +29,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _verifier(path: Path) -> str:
-    """Return the module that checks this file: receipts are one small JSON object."""
+    """Return the module that checks this file: a receipt is one small JSON object."""
     if path.is_dir() or path.stat().st_size > _HEAD_BYTES:
         return LEDGER
     try:
@@ -37,4 +37,4 @@ def _verifier(path: Path) -> str:
     except ValueError:
         # JSON lines, CSV and checkpoints are not one JSON object.
         return LEDGER
-    return RECEIPT if isinstance(found, dict) and "receipt" in json.dumps(found)[:500] else LEDGER
+    return RECEIPT if isinstance(found, dict) and "receipt" in found else LEDGER

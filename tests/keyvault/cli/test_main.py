@@ -142,7 +142,8 @@ def test_an_unknown_person_of_the_demo_is_answered_with_the_known(tmp_path):
 @pytest.mark.parametrize(
     ("content", "module"),
     [
-        ('{"kind": "keyvault.receipt.v1"}', verify.RECEIPT),
+        ('{"receipt": {}, "signature": ""}', verify.RECEIPT),
+        ('{"proof": {"receipt": 1}}', verify.LEDGER),
         ('{"seq": 1}\n{"seq": 2}', verify.LEDGER),
     ],
 )
