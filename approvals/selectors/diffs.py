@@ -18,7 +18,9 @@ def changes(old: Plan, new: Plan) -> tuple[Change, ...]:
     Rows of the plan come first, then the texts around them, then parameters
     that execution obeys but no row shows.
     """
-    return (*_rows(old, new), *_texts(old, new), *_body(old, new))
+    rows = (*_rows(old, new), *_texts(old, new))
+    told = {row.field.casefold() for row in rows}
+    return (*rows, *(row for row in _body(old, new) if row.field.casefold() not in told))
 
 
 def _rows(old: Plan, new: Plan) -> Iterator[Change]:
@@ -53,7 +55,7 @@ def _body(old: Plan, new: Plan) -> Iterator[Change]:
     for name in sorted({*before, *after}):
         if before.get(name) != after.get(name):
             label = name.replace("_", " ").capitalize()
-            yield Change(f"{label} (exact)", _words(before.get(name)), _words(after.get(name)))
+            yield Change(label, _words(before.get(name)), _words(after.get(name)))
 
 
 def _side(value: JSON) -> str | tuple[str, ...]:

@@ -54,7 +54,6 @@ def page(
         "form": form or DecideForm(),
         "comments": comments or CommentForm(),
         "refusal": refusal,
-        "seen": signing.dumps(_seen(context, now=now), salt=SALT, compress=True),
     }
     return render(request, "approvals/detail.html", context, status=status)
 
@@ -65,7 +64,7 @@ def context_of(row: Request, reader: AbstractBaseUser, *, now: datetime) -> dict
     action = ballots.action_of(row)
     stand = selectors.standing(row, reader, now=now, ballot=ballot)
     is_mine = row.requester_id == reader.pk
-    return {
+    context = {
         "nav": "mine" if is_mine else "inbox",
         "now": now,
         "reader_id": str(reader.pk),
@@ -77,7 +76,7 @@ def context_of(row: Request, reader: AbstractBaseUser, *, now: datetime) -> dict
         "stale": _stale(row),
         "stand": stand,
         "is_mine": is_mine,
-        "is_waiting": stand.may and not is_mine,
+        "is_waiting": stand.may,
         "deciders": selectors.who_decides(row, now=now, ballot=ballot),
         "timeline": history.timeline(row),
         "receipts": [(decision, history.factor(decision)) for decision in row.decisions.all()],
@@ -87,6 +86,7 @@ def context_of(row: Request, reader: AbstractBaseUser, *, now: datetime) -> dict
         "place": _place(row, reader, now=now) if stand.may else None,
         "links": _links(row, action, is_mine=is_mine),
     }
+    return context | {"seen": _seen(context, now=now)}
 
 
 def _risk(row: Request, action: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - a ports.Action
@@ -111,14 +111,15 @@ def _target(row: Request) -> list[tuple[str, str]]:
     return [("Kind", target["kind"].replace("_", " ")), ("Id", target["id"])]
 
 
-def _seen(context: dict[str, Any], *, now: datetime) -> dict[str, Any]:
-    """Return what the page shows beside the plan, as evidence for the decision."""
-    return {
+def _seen(context: dict[str, Any], *, now: datetime) -> str:
+    """Return a signed record of what the page shows beside the plan, as evidence."""
+    shown = {
         "risk": context["risk"],
         "shortfall": context["deciders"].shortfall,
         "drift": [change.field for change in context["drift"]],
         "shown_at": now.isoformat(timespec="seconds"),
     }
+    return signing.dumps(shown, salt=SALT, compress=True)
 
 
 def seen(token: str) -> dict[str, Any]:

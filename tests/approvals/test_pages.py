@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from approvals import selectors, services
 from approvals.models import Decision
+from keyvault.accounts.directory import Directory
 from tests import cast as people
 
 pytestmark = pytest.mark.django_db
@@ -273,6 +274,24 @@ def test_a_receipt_downloads_as_json_for_those_who_may_see_the_request(house, br
     refused = browse(house.cast.mallory, "request-receipt", request.pk, decision.pk)
     assert refused.status_code == 404
     assert browse(house.cast.alice, "request-receipt", request.pk, uuid4()).status_code == 404
+
+
+def test_the_only_administrator_may_decide_alone_and_is_told_so(house, browse, monkeypatch):
+    monkeypatch.setattr(Directory, "solo", lambda _self: True)
+    request = house.ask(house.cast.frank, environment="dev")
+    text = browse(house.cast.frank, "request", request.pk).content.decode()
+    assert "You are the only administrator" in text
+    assert 'name="verdict"' in text
+    assert "Withdraw" in text
+
+
+def test_the_conflict_page_shows_the_risk_beside_the_form_it_offers(house, post):
+    request = house.ask()
+    house.edit(request, colour="blue")
+    answer = post(house.cast.bob, request)
+    assert b"It is a wall" in answer.content
+    assert b"The wall is wet for an hour." in answer.content
+    assert answer.context["seen"]
 
 
 def test_queue_count_is_the_length_of_the_queue(house):
