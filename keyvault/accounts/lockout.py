@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
 
 from django.db import transaction
 from django.utils.crypto import salted_hmac
@@ -18,11 +19,12 @@ from django.utils.crypto import salted_hmac
 from approvals.ports import Actor, Subject
 from keyvault.accounts import names
 from keyvault.accounts.devices import Lockout
-from keyvault.audit import ledger
+from keyvault.audit import denials, ledger
 
 FORGET_AFTER = timedelta(hours=1)
 FIRST_LOCK = timedelta(minutes=1)
 LONGEST_LOCK = timedelta(minutes=15)
+IPV6 = 6
 LIMITS = {"person": 5, "address": 30}
 _DOOR = Actor("system", "sign-in", "Sign-in")
 
@@ -52,6 +54,16 @@ def person_bucket(username: str) -> str:
     return _bucket("person", names.normalise(username[:500]))
 
 
+def address_bucket(ip: str) -> str:
+    """Return the key under which an address is counted; a /64 is one subscriber of IPv6."""
+    try:
+        found = ip_address(ip)
+    except ValueError:
+        return _bucket("address", ip)
+    length = 64 if found.version == IPV6 else 32
+    return _bucket("address", str(ip_network((found, length), strict=False)))
+
+
 def _bucket(scope: str, value: str) -> str:
     return salted_hmac(f"keyvault.lockout.{scope}", value, algorithm="sha256").hexdigest()
 
@@ -66,6 +78,7 @@ def attempt(*, username: str, ip: str, now: datetime) -> Iterator[None]:
     try:
         yield
     except Rejected:
+        denials.count("password or code", actor=denials.NOBODY, example="", now=now)
         _announce(charge, now=now)
         raise
     except BaseException:
@@ -80,7 +93,7 @@ def clear(*, username: str) -> None:
 
 
 def _charge(*, username: str, ip: str, now: datetime) -> _Charge:
-    scopes = {person_bucket(username): "person", _bucket("address", ip): "address"}
+    scopes = {person_bucket(username): "person", address_bucket(ip): "address"}
     with transaction.atomic(durable=True):
         begun = []
         rows = _locked_rows(scopes, now=now)

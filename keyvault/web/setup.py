@@ -23,7 +23,7 @@ TOKEN, PERSON, FACTOR, CODES = "token", "person", "factor", "codes"
 STEPS = {TOKEN: 1, PERSON: 2, FACTOR: 3, CODES: 4}
 REFUSED = (
     "That token is wrong, was used, or is older than 30 minutes. "
-    "On this host, ./kv setup-token prints a new one."
+    "On this host, ./kv manage setup_token prints a new one."
 )
 
 
@@ -33,7 +33,7 @@ class TokenForm(forms.Form):
     token = forms.CharField(
         label="Set-up token",
         max_length=100,
-        help_text="Four groups of five. The start printed it; ./kv setup-token prints a new one.",
+        help_text="Four groups of five. The start printed it; ./kv manage setup_token prints a new one.",
         widget=forms.TextInput(
             attrs={"autocomplete": "off", "spellcheck": "false", "autofocus": True}
         ),

@@ -101,7 +101,7 @@ def test_the_token_works_once_and_is_stored_as_a_digest():
     assert post(first, "token", token=token.lower()).status_code == 302
     refused = post(second, "token", token=token)
     assert refused.status_code == 422
-    assert "./kv setup-token" in refused.content.decode()
+    assert "./kv manage setup_token" in refused.content.decode()
 
 
 def test_the_token_ends_after_thirty_minutes_and_with_the_next_one():
