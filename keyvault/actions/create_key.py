@@ -91,8 +91,7 @@ class CreateKey:
     def describe(self) -> Plan:
         """Return which credential will exist where, for whom and for how long."""
         declared, connection, environment = self.declared, self._connection(), self._environment()
-        owner, backup = people.user(self.owner_id), self._backup()
-        team = people.team_by_slug(declared.team)
+        owner, team = people.user(self.owner_id), people.team_by_slug(declared.team)
         return Plan(
             title=f"Create {declared.name}",
             sentence=(
@@ -106,7 +105,7 @@ class CreateKey:
                 connection=connection,
                 environment=environment,
                 owner=owner,
-                backup=backup,
+                backup=people.user(declared.backup_owner) if declared.backup_owner else None,
                 team=str(team),
             ),
             body={
@@ -193,13 +192,7 @@ class CreateKey:
         return new_key.connection(self.declared.connection)
 
     def _environment(self) -> Environment:
-        found = selectors.environment(self.declared.environment)
-        if found is None:
-            raise ports.NotVisible(f"environment {self.declared.environment}")
-        return found
-
-    def _backup(self) -> User | None:
-        return people.user(self.declared.backup_owner) if self.declared.backup_owner else None
+        return new_key.environment(self.declared.environment)
 
 
 def redeclare(action: CreateKey, *, now: datetime) -> Key:
@@ -235,11 +228,11 @@ def ask(
     """
     with transaction.atomic(durable=True):
         new_key.check(declared, person=person)
-        connection = new_key.connection(declared.connection)
+        where = new_key.connection(declared.connection)
         key = inventory.register(
             declared=declared,
-            provider=connection.provider,
-            connection_id=connection.pk,
+            provider=where.provider,
+            connection_id=where.pk,
             owner=person,
             now=now,
             key_id=key_id or uuid4(),

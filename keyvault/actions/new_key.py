@@ -35,6 +35,14 @@ def connection(slug: str) -> Connection:
     return connections.get(slug)
 
 
+def environment(slug: str) -> Environment:
+    """Return an environment by its slug. Raises NotVisible."""
+    found = selectors.environment(slug)
+    if found is None:
+        raise NotVisible(f"environment {slug}")
+    return found
+
+
 def check(declared: Declaration, *, person: User) -> None:
     """Raise BadDeclaration unless this person may ask for exactly this."""
     errors = _owners(declared, person) | _place(declared) | _options(declared)

@@ -40,6 +40,9 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Why", "Approvers read this.", ("purpose", "ticket", "labels")),
 )
 
+# Sections of two short fields, which stand side by side where there is room.
+PAIRED = frozenset({"Who", "How long"})
+
 
 class KeyForm(forms.Form):
     """What a person declares about a new key at one Connection."""
@@ -116,7 +119,12 @@ class KeyForm(forms.Form):
         for title, hint, names in SECTIONS:
             more = [OPTION + field.name for field in self.options] if title == "What" else []
             parts.append(
-                {"title": title, "hint": hint, "fields": [self[name] for name in (*names, *more)]}
+                {
+                    "title": title,
+                    "hint": hint,
+                    "css": "f-two" if title in PAIRED else "form",
+                    "fields": [self[name] for name in (*names, *more)],
+                }
             )
         return parts
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -87,6 +88,13 @@ def key(request: HttpRequest, name: str, tab: str = key_page.OVERVIEW) -> HttpRe
     """Show one section of a key."""
     context = key_page.page(sessions.person(request), name, tab=tab, now=timezone.now())
     return render(request, f"keyvault/keys/{tab}.html", context)
+
+
+@gates.signed_in
+def odd(request: HttpRequest, address: str) -> HttpResponse:
+    """Refuse an address that tries to climb out of itself, whatever it would lead to."""
+    del request, address
+    raise BadRequest("An address has no empty part and no dots for a part.")
 
 
 @gates.signed_in

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, re_path
 
 from keyvault.web import key_page, keys, requests_new, reveal
 
 urlpatterns = [
+    re_path(r"^(?P<address>keys(?:/.*)?(?:\.\.|//).*)$", keys.odd, name="key-odd"),
     path("requests/new/", requests_new.new, name="request-new"),
     path("requests/new/preview/", requests_new.preview, name="request-preview"),
     path("requests/<uuid:request_id>/edit/", requests_new.edit, name="request-edit"),

@@ -257,3 +257,26 @@ def test_r14_the_action_rebuilt_from_its_payload_is_the_same(house):
 def test_asking_needs_a_team_and_not_a_role(house):
     assert [team.kind for team in new_key.teams(house.cast.alice)] == [Team.Kind.TEAM]
     assert new_key.teams(house.cast.frank) == []
+
+
+def postgres(house) -> None:
+    Connection.objects.update(provider="postgresql", config={"host": "db.example.com"})
+
+
+def test_approvers_read_the_roles_that_will_exist_at_postgresql(house):
+    postgres(house)
+    request = house.ask(options={"login_prefix": "ledger", "owner_role": "reporting"})
+
+    rows = {change["field"]: change["then"] for change in row(request).plan["changes"]}
+
+    assert rows["Accounts made there"] == ["ledger_a", "ledger_b"]
+    assert rows["Owner role"] == "reporting"
+    assert rows["Server"] == ["Host: db.example.com"]
+
+
+@pytest.mark.parametrize("prefix", ["Ledger", "pg_x", "a-b", "9a", "x" * 80])
+def test_a_setting_that_cannot_work_is_refused_before_anybody_signs(house, prefix):
+    postgres(house)
+
+    with pytest.raises(new_key.BadDeclaration, match="login prefix"):
+        house.ask(options={"login_prefix": prefix, "owner_role": "reporting"})
