@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,11 +44,11 @@ class RealHouse:
     proxy: FaultProxy
     keys: Path
 
-    def approved_create(self) -> Request:
+    def approved_create(self, name: str = "ledger-reader") -> Request:
         """Return alice's request for a key, approved and not yet executed."""
         declared = Declaration(
-            name="ledger-reader",
-            title="Ledger reader",
+            name=name,
+            title=name.title(),
             environment="dev",
             connection="orders",
             team="payments",
@@ -92,20 +94,40 @@ class RealHouse:
 
         -9 means that it was killed. What it left claimed is claimable at once.
         """
-        job = self.job(request)
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.flows.worker", str(job.pk)],
+        worker = self._worker(request, KV_CRASH_AT=crash_at)
+        _, errors = worker.communicate(timeout=WORKER_S)
+        assert worker.returncode in {0, -signal.SIGKILL}, errors.decode()
+        self.let_leases_end(request)
+        return worker.returncode
+
+    @contextmanager
+    def paused_worker(self, request: Request, point: str) -> Iterator[None]:
+        """Let one worker reach a point and sleep there while the block runs, then finish."""
+        worker = self._worker(request, KV_PAUSE_AT=point)
+        _, status = os.waitpid(worker.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), worker.communicate()[1].decode()
+        self.let_leases_end(request)
+        try:
+            yield
+        finally:
+            worker.send_signal(signal.SIGCONT)
+            _, errors = worker.communicate(timeout=WORKER_S)
+        assert worker.returncode == 0, errors.decode()
+
+    def let_leases_end(self, request: Request) -> None:
+        """Make the request's job claimable, as the passing of time would."""
+        rows = Job.objects.filter(pk=self.job(request).pk)
+        rows.filter(state=Job.State.RUNNING).update(lease_until=Now() - timedelta(seconds=1))
+        rows.filter(state=Job.State.READY).update(due_at=Now())
+
+    def _worker(self, request: Request, **environment: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.flows.worker", str(self.job(request).pk)],
             cwd=ROOT,
-            env={**os.environ, **self._environment(), "KV_CRASH_AT": crash_at},
-            timeout=WORKER_S,
-            capture_output=True,
-            check=False,
+            env={**os.environ, **self._environment(), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        assert done.returncode in {0, -signal.SIGKILL}, done.stderr.decode()
-        open_rows = Job.objects.filter(pk=job.pk)
-        open_rows.filter(state=Job.State.RUNNING).update(lease_until=Now() - timedelta(seconds=1))
-        open_rows.filter(state=Job.State.READY).update(due_at=Now())
-        return done.returncode
 
     def work_until_done(self, request: Request) -> int:
         """Let workers try until the job is done and return how many it took."""

@@ -1,4 +1,4 @@
-"""Workers are killed with SIGKILL at every step, before a real server (R55, R56)."""
+"""Workers are killed with SIGKILL at every step, before a real server (R55 to R57)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ REVOKE = [
 KILLED = -signal.SIGKILL
 
 
-def created(house: RealHouse) -> Key:
-    request = house.approved_create()
+def created(house: RealHouse, name: str = "ledger-reader") -> Key:
+    request = house.approved_create(name)
     house.work_until_done(request)
     return Key.objects.get(request_id=request.pk)
 
@@ -107,3 +107,24 @@ def test_r56_a_revocation_whose_answer_is_lost_is_finished(real_house, fault):
 
     assert real_house.living() == []
     assert versions.live(key.pk) == []
+
+
+@pytest.mark.parametrize("point", ["create:attempted", "create:called"])
+def test_r57_a_worker_that_slept_through_its_lease_leaves_one_credential(real_house, point):
+    request = real_house.approved_create()
+
+    with real_house.paused_worker(request, point):
+        real_house.work_until_done(request)
+
+    assert one_credential_lives(real_house, Key.objects.get(request_id=request.pk))
+
+
+def test_r57_a_worker_that_slept_through_a_revocation_ends_nothing_else(real_house):
+    key = created(real_house)
+    request = real_house.approved_revoke(key)
+
+    with real_house.paused_worker(request, "revoke:attempted"):
+        real_house.work_until_done(request)
+        successor = created(real_house, "its-successor")
+
+    assert one_credential_lives(real_house, successor)
