@@ -56,19 +56,7 @@ def submit(
     request.roles = _roles(request, action, rules, now=now)
     request.save(force_insert=True)
     _keep_revision(request, cause="submitted", author_id=requester.pk, now=now)
-    states.record(
-        "request.submitted",
-        request,
-        actor=ports.directory().actor(requester.pk),
-        now=now,
-        fields={
-            "kind": request.kind,
-            "plan_digest": request.plan_digest,
-            "policy": rules.name,
-            "policy_version": version.number,
-            "revision": request.revision,
-        },
-    )
+    _record_submitted(request, rules, now=now)
     _route(request, rules, now=now)
     return request
 
@@ -227,6 +215,22 @@ def _keep_revision(request: Request, *, cause: str, author_id: UUID | None, now:
         cause=cause,
         author={"kind": author.kind, "id": author.id, "label": author.label},
         created_at=now,
+    )
+
+
+def _record_submitted(request: Request, rules: Rules, *, now: datetime) -> None:
+    states.record(
+        "request.submitted",
+        request,
+        actor=ports.directory().actor(request.requester_id),
+        now=now,
+        fields={
+            "kind": request.kind,
+            "plan_digest": request.plan_digest,
+            "policy": rules.name,
+            "policy_version": request.policy_version.number,
+            "revision": request.revision,
+        },
     )
 
 

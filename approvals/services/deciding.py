@@ -187,6 +187,10 @@ def _seal(
     decision.receipt = receipts.word(request, decision, proof=proof, state=state)
     decision.signature = receipts.sign(decision.receipt)
     decision.save(force_insert=True)
+    _record(request, decision, state=state, now=now)
+
+
+def _record(request: Request, decision: Decision, *, state: str, now: datetime) -> None:
     states.record(
         "request.decided",
         request,
