@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from keyvault.launcher import installation
+from keyvault.launcher.sentences import Stop
 
 DATA = "--data"
 
@@ -23,11 +24,14 @@ def environment(data: str | None) -> dict[str, str]:
 
 
 def split_data(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Take `--data DIR` from the front of the arguments; the rest belongs to the command."""
+    """Take `--data DIR` out of the arguments; the rest belongs to the command. Raises Stop."""
     rest = list(argv)
-    if len(rest) > 1 and rest[0] == DATA:
-        return rest[1], rest[2:]
-    return None, rest
+    if DATA not in rest:
+        return None, rest
+    at = rest.index(DATA)
+    if at + 1 == len(rest):
+        raise Stop("--data takes a directory.", code=2)
+    return rest[at + 1], rest[:at] + rest[at + 2 :]
 
 
 def to_django(arguments: Sequence[str], *, data: str | None = None) -> int:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from keyvault.cli import demo, main, verify
+from keyvault.cli import demo, handover, main, verify
 from keyvault.launcher.installation import ROOT
 from keyvault.launcher.sentences import Stop
 
@@ -152,3 +152,13 @@ def test_verify_knows_a_receipt_from_an_export(tmp_path, content, module):
     path.write_text(content)
 
     assert verify._verifier(path) == module
+
+
+@pytest.mark.parametrize("argv", [["--data", "D", "verify", "-x"], ["verify", "--data", "D", "-x"]])
+def test_the_data_directory_may_stand_anywhere(argv):
+    assert handover.split_data(argv) == ("D", ["verify", "-x"])
+
+
+def test_a_data_option_without_its_directory_is_refused():
+    with pytest.raises(Stop, match="--data takes a directory"):
+        handover.split_data(["verify", "--data"])
