@@ -10,7 +10,7 @@ import pytest
 from keyvault.audit.events import EVENTS
 
 ROOT = Path(__file__).resolve().parent.parent
-READERS = re.compile(r'\b(?:text|secret|boolean|integer|words|database)\(\s*"([A-Z_]+)"')
+READERS = re.compile(r'\b(?:text|secret|boolean|integer|words|networks|database)\(\s*"([A-Z_]+)"')
 
 
 def _documented(page: str, pattern: str) -> set[str]:
