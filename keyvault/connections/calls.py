@@ -12,9 +12,13 @@ from django.db import transaction
 
 from approvals.ports import Actor, NeedsPerson, Run, Unfinished
 from keyvault.connections.context import Reach
+from keyvault.crypto.keyring import NoKey
 from keyvault.inventory.models import Key
 from keyvault.providers import base
 from keyvault.providers.base import Context
+from keyvault.providers.registry import UnknownKind
+from keyvault.vault.sealing import Unreadable
+from keyvault.vault.services import WrongState
 
 _PERSON = (
     base.Denied,
@@ -65,6 +69,21 @@ def stop_for(error: base.ProviderError) -> Unfinished:
     if isinstance(error, _PERSON):
         return NeedsPerson(error.code, error.sentence)
     return Unfinished(error.code, error.sentence)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn what the vault and the registry refuse into a typed stop, so that the page says why."""
+    try:
+        yield
+    except NoKey as error:
+        raise Unfinished("sealed", str(error)) from None
+    except Unreadable as error:
+        raise NeedsPerson("unreadable", str(error)) from None
+    except UnknownKind as error:
+        raise NeedsPerson("no_plugin", f"{error} Allow it in the settings.") from None
+    except WrongState as error:
+        raise Unfinished("wrong_state", str(error)) from None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from approvals.ports import Actor, LostClaim, NeedsPerson, Run, Unfinished
 from keyvault.connections import attempts, recovering
-from keyvault.connections.calls import Work, spoken, stop_for
+from keyvault.connections.calls import Work, spoken, stop_for, told
 from keyvault.connections.context import reach
 from keyvault.connections.models import Act, Attempt, AttemptState
 from keyvault.connections.revoking import revoke
@@ -49,7 +49,7 @@ def issue(
     done = versions.promoted_by(key.pk, request_id)
     if done is not None:
         return done
-    with reach(key.connection, actor=actor, now=run.now, purpose="create") as reached:
+    with told(), reach(key.connection, actor=actor, now=run.now, purpose="create") as reached:
         work = Work(key, reached, request_id, run, actor)
         attempt, issued = _credential(work)
         _prove(work, issued)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from approvals.ports import Actor, NeedsPerson, Run, Unfinished
 from keyvault.connections import attempts, schedule
-from keyvault.connections.calls import Work, spoken, stop_for
+from keyvault.connections.calls import Work, spoken, stop_for, told
 from keyvault.connections.context import reach
 from keyvault.connections.models import Act, Attempt, AttemptState
 from keyvault.inventory.models import Key
@@ -39,7 +39,7 @@ def revoke(
     live = versions.live(key.pk)
     if not live:
         return
-    with reach(key.connection, actor=actor, now=run.now, purpose="revoke") as reached:
+    with told(), reach(key.connection, actor=actor, now=run.now, purpose="revoke") as reached:
         work = Work(key, reached, request_id, run, actor)
         for version in live:
             closing = on_revoked if version == live[-1] else None

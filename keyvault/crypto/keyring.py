@@ -34,8 +34,8 @@ class NoKek(Refused):
     """The value was sealed under a key-encryption key that this process does not hold."""
 
 
-class Exhausted(Exception):
-    """The key-encryption key has wrapped as often as it may; a new one must take over."""
+class Exhausted(NoKey):
+    """The key-encryption key has wrapped as often as it may: what is sealed opens, nothing is added."""
 
 
 class Kek(Protocol):

@@ -14,11 +14,12 @@ import pytest
 from approvals.ports import LostClaim, NeedsPerson, Unfinished
 from keyvault.connections import issuing, reconcile
 from keyvault.connections.models import Attempt, AttemptState, Connection
+from keyvault.crypto import keyring
 from keyvault.findings.models import Finding
-from keyvault.providers import base
+from keyvault.providers import base, registry
 from keyvault.providers.base import Recovery
 from keyvault.vault import selectors as versions
-from keyvault.vault.models import Version
+from keyvault.vault.models import Sealed, Version
 from tests.keyvault.connections.fakes import After, Claims, Crash
 from tests.keyvault.vault.rows import WORKER
 
@@ -241,6 +242,36 @@ def test_promotion_runs_what_the_caller_adds_in_its_own_transaction(fake, key, r
 
     assert versions.current(key.pk) is None
     assert _issue(key, request_id, claims.claim()).state == "current"
+
+
+def test_r5_a_sealed_process_tries_later_and_says_why(fake, key, request_id, claims):
+    ring = keyring.active()
+    keyring.uninstall("The key file is gone.")
+
+    with pytest.raises(Unfinished, match="The key file is gone") as caught:
+        _issue(key, request_id, claims.claim())
+
+    assert caught.value.code == "sealed"
+    assert fake.calls == []
+    keyring.install(ring)
+    assert _issue(key, request_id, claims.claim()).state == "current"
+
+
+def test_a_plug_in_that_is_gone_waits_for_a_person(fake, key, request_id, claims):
+    del registry._loaded["fake"]
+
+    with pytest.raises(NeedsPerson, match="Allow it in the settings"):
+        _issue(key, request_id, claims.claim())
+
+
+def test_r2_a_swapped_admin_credential_reaches_nobody(fake, key, request_id, claims):
+    Sealed.objects.filter(subject_kind="connection").update(blob=b"x" * 200)
+
+    with pytest.raises(NeedsPerson, match="cannot be read"):
+        _issue(key, request_id, claims.claim())
+
+    assert fake.calls == []
+    assert Finding.objects.get().kind == "mismatch"
 
 
 def _look(key, claims, now):
