@@ -6,10 +6,11 @@ import re
 import unicodedata
 
 USERNAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
+TEAM = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 
 
 class BadName(ValueError):
-    """A user name holds something else than small letters, digits, dot, dash, underscore."""
+    """A user or team name holds something else than the few characters that it may."""
 
 
 def normalise(text: str) -> str:
@@ -30,6 +31,14 @@ def username(text: str) -> str:
             "Use 1 to 63 small letters, digits, dots, dashes or underscores, "
             "beginning with a letter or digit."
         )
+    return name
+
+
+def team(text: str) -> str:
+    """Return a team's name in its one stored form. Raises BadName."""
+    name = normalise(text)
+    if not TEAM.fullmatch(name):
+        raise BadName("Use 1 to 63 small letters, digits, dashes or underscores.")
     return name
 
 

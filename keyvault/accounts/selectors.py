@@ -81,6 +81,16 @@ def team_by_slug(slug: str) -> Team:
     return found
 
 
+def is_team_taken(slug: str) -> bool:
+    """Say whether a team or role of this name exists."""
+    return Team.objects.filter(slug=slug).exists()
+
+
+def joined_by(request_id: UUID) -> bool:
+    """Say whether a request has led to a membership already."""
+    return Membership.objects.filter(request_id=request_id).exists()
+
+
 def teams_of(user: User) -> QuerySet[Team]:
     """Return the teams and roles a person belongs to now."""
     return Team.objects.select_related("group").filter(group__user=user.pk)

@@ -76,7 +76,13 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
     {
         "name": "People, teams and roles",
         "scope": {
-            "kind": ["membership.change", "person.invite", "person.deactivate", "factor.reset"]
+            "kind": [
+                "team.create",
+                "membership.change",
+                "person.invite",
+                "person.deactivate",
+                "factor.reset",
+            ]
         },
         "stages": [_ANOTHER_ADMINISTRATOR],
         "solo": [ADMINISTRATORS],

@@ -11,11 +11,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import path
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from approvals import services as approvals
-from keyvault.accounts import gates, selectors, sessions
-from keyvault.actions import change_membership, deactivate_person, reset_factor
+from keyvault.accounts import gates, names, selectors, sessions
+from keyvault.actions import change_membership, create_team, deactivate_person, reset_factor
 
 DUTY = ("administrators", "auditors")
 JOIN, LEAVE, RESET, DEACTIVATE = "join", "leave", "reset", "deactivate"
@@ -32,6 +32,21 @@ class ChangeForm(forms.Form):
         max_length=4000,
         widget=forms.Textarea,
         help_text="Approvers read this.",
+    )
+
+
+class TeamForm(forms.Form):
+    """The team to make, and why."""
+
+    name = forms.CharField(max_length=80, help_text="What people read: Payments.")
+    slug = forms.CharField(
+        label="Short name",
+        max_length=63,
+        help_text="Small letters, digits and dashes; it never changes: payments.",
+        widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false"}),
+    )
+    reason = forms.CharField(
+        max_length=4000, widget=forms.Textarea, help_text="Approvers read this."
     )
 
 
@@ -119,6 +134,29 @@ def _show(
     return render(request, "keyvault/people/person.html", context, status=status)
 
 
+@gates.role_required("administrators")
+@require_http_methods(["GET", "POST"])
+def new_team(request: HttpRequest) -> HttpResponse:
+    """Ask for a team; whoever asks is its first member."""
+    form = TeamForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            asked = create_team.ask(
+                person=sessions.person(request), now=timezone.now(), **form.cleaned_data
+            )
+            return redirect("request", asked.pk)
+        except (names.BadName, create_team.TeamTaken) as error:
+            form.add_error("slug", str(error))
+        except approvals.BadText as error:
+            form.add_error("reason", error.sentence)
+    return render(
+        request,
+        "keyvault/people/new_team.html",
+        {"form": form, "nav": "people"},
+        status=422 if form.errors else 200,
+    )
+
+
 def _bar(shown: Any) -> object:  # noqa: ANN401  (Views do not import tables, not even for a name.)
     until = shown.barred_until
     return until if until and until > timezone.now() else None
@@ -126,6 +164,7 @@ def _bar(shown: Any) -> object:  # noqa: ANN401  (Views do not import tables, no
 
 urlpatterns = [
     path("people/", people, name="people"),
+    path("people/teams/new/", new_team, name="team-new"),
     path("people/<uuid:person_id>/", person, name="person"),
     path("people/<uuid:person_id>/change/", change, name="person-change"),
 ]
