@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.harness import SIZES, Watch
+from tests.browser.harness import SIZES, Watch, chromium
 from tests.servers import Stack
 
 WAIT_MS = 60_000
@@ -98,3 +99,13 @@ class Cast:
         person.page.get_by_role("button", name="Verify").click()
         expect(person.page.get_by_role("heading", level=1)).to_be_visible()
         return person
+
+
+@contextmanager
+def at_browsers(stack: Stack) -> Iterator[Cast]:
+    """Open one Chromium for everybody who comes to a stack."""
+    with chromium() as browser:
+        cast = Cast(stack, browser, Watch(), [])
+        yield cast
+        for context in cast.contexts:
+            context.close()

@@ -7,7 +7,6 @@ the receipt verifies offline; dave reads and verifies every step.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -19,9 +18,9 @@ import psycopg
 import pytest
 from playwright.sync_api import expect
 
+from keyvault.crypto import keys_dir
 from keyvault.launcher import demo
-from tests.browser.harness import Watch, chromium
-from tests.flows.people import Cast, Person
+from tests.flows.people import Cast, Person, at_browsers
 from tests.servers import Stack
 
 pytestmark = pytest.mark.browser
@@ -31,11 +30,8 @@ KEY = "orders-triage"
 
 @pytest.fixture
 def people(stack: Stack) -> Iterator[Cast]:
-    with chromium() as browser:
-        cast = Cast(stack, browser, Watch(), [])
+    with at_browsers(stack) as cast:
         yield cast
-        for context in cast.contexts:
-            context.close()
 
 
 def ask_for_a_key(alice: Person) -> str:
@@ -113,68 +109,55 @@ def demo_root() -> Path:
 
 
 def trusted_key(stack: Stack, tmp_path: Path) -> Path:
-    from keyvault.crypto import keys_dir
-
     path = tmp_path / "receipt.pub"
     keys = keys_dir.load(Path(stack.environment()["KEYVAULT_KEYS_DIR"]))
     path.write_text(keys.receipt.public.hex())
     return path
 
 
-def test_a_key_lives_from_asking_to_revocation(people: Cast, stack: Stack, tmp_path: Path):
-    alice, bob, carol = (people.sign_in(name) for name in ("alice", "bob", "carol"))
-    request = ask_for_a_key(alice)
-
+def edited_while_carol_reads(alice: Person, bob: Person, carol: Person, request: str) -> None:
+    """Bob has signed and carol reads; the edit clears his decision and refuses hers."""
     bob.decide(request, "approve")
     expect(bob.page.get_by_text("1 of 2 approvals")).to_be_visible()
     carol.go(request)
     edit(alice, request, calls="9000")
-    people.watch.expect("status of 409")
+    carol.watch.expect("status of 409")
     carol.choose("approve", "Looks right to me.")
     expect(carol.page.get_by_role("heading", level=1)).to_contain_text("has changed")
     expect(carol.page.get_by_role("table").last).to_contain_text("9,000")
     expect(carol.page.get_by_label("Note to requester")).to_have_value("Looks right to me.")
 
-    bob.decide(request, "approve")
-    carol.decide(request, "approve")
-    alice.await_state(request, "Done")
-    with bob.page.expect_download() as download:
-        bob.go(request)
-        bob.page.get_by_role("link", name=re.compile("receipt of bob", re.IGNORECASE)).last.click()
-    receipt = tmp_path / "receipt.json"
-    download.value.save_as(receipt)
 
+def receipt_of(bob: Person, request: str, where: Path) -> Path:
+    bob.go(request)
+    with bob.page.expect_download() as download:
+        bob.page.get_by_role("link", name=re.compile("receipt of bob", re.IGNORECASE)).last.click()
+    download.value.save_as(where / "receipt.json")
+    return where / "receipt.json"
+
+
+def ask_to_reveal(alice: Person) -> str:
     alice.go(f"/keys/{KEY}/reveal/")
     alice.page.get_by_label("Reason").fill("The first deployment takes it by hand.")
     alice.page.get_by_role("button", name="Send for approval").click()
-    reveal_request = alice.path()
-    bob.decide(reveal_request, "approve")
-    alice.await_state(reveal_request, "Done")
-    alice.go(f"/keys/{KEY}/versions/1/reveal/")
-    value = reveal(alice)
-    assert log_in(stack, value) == value["username"]
-    alice.go(f"/keys/{KEY}/versions/1/reveal/")
-    expect(alice.page.get_by_text("revealed this version")).to_be_visible()
-    assert value["password"] not in alice.page.content()
+    return alice.path()
 
+
+def ask_to_revoke(alice: Person) -> str:
     alice.go(f"/keys/{KEY}/revoke/")
     alice.page.get_by_label("Reason").fill("The agent is retired.")
     alice.page.get_by_role("button", name=re.compile("^Ask to revoke")).click()
     alice.confirm()
-    revoke_request = alice.path()
-    bob.decide(revoke_request, "approve")
-    carol.decide(revoke_request, "approve")
-    alice.await_state(revoke_request, "Done")
-    with pytest.raises(psycopg.OperationalError):
-        log_in(stack, value)
+    return alice.path()
 
-    checked = verify_offline(receipt, stack, tmp_path)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    forged = json.loads(receipt.read_text())
-    receipt.write_text(json.dumps(forged).replace("approve", "reject"))
-    assert verify_offline(receipt, stack, tmp_path).returncode != 0
 
-    dave = people.sign_in("dave")
+def approved(request: str, alice: Person, *approvers: Person) -> None:
+    for approver in approvers:
+        approver.decide(request, "approve")
+    alice.await_state(request, "Done")
+
+
+def audited(dave: Person) -> None:
     dave.go(f"/audit/?q=key:{KEY}")
     events = dave.page.locator("table")
     for name in ("key.requested", "version.promoted", "secret.revealed", "key.revoked"):
@@ -185,4 +168,31 @@ def test_a_key_lives_from_asking_to_revocation(people: Cast, stack: Stack, tmp_p
         dave.page.get_by_text(re.compile("intact|verified", re.IGNORECASE)).first
     ).to_be_visible()
 
+
+def test_a_key_lives_from_asking_to_revocation(people: Cast, stack: Stack, tmp_path: Path):
+    alice, bob, carol = (people.sign_in(name) for name in ("alice", "bob", "carol"))
+
+    request = ask_for_a_key(alice)
+    edited_while_carol_reads(alice, bob, carol, request)
+    approved(request, alice, bob, carol)
+    receipt = receipt_of(bob, request, tmp_path)
+
+    approved(ask_to_reveal(alice), alice, bob)
+    alice.go(f"/keys/{KEY}/versions/1/reveal/")
+    value = reveal(alice)
+    assert log_in(stack, value) == value["username"]
+    alice.go(f"/keys/{KEY}/versions/1/reveal/")
+    expect(alice.page.get_by_text("revealed this version")).to_be_visible()
+    assert value["password"] not in alice.page.content()
+
+    approved(ask_to_revoke(alice), alice, bob, carol)
+    with pytest.raises(psycopg.OperationalError):
+        log_in(stack, value)
+
+    checked = verify_offline(receipt, stack, tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    receipt.write_text(receipt.read_text().replace("approve", "reject"))
+    assert verify_offline(receipt, stack, tmp_path).returncode != 0
+
+    audited(people.sign_in("dave"))
     assert people.watch.messages == []
