@@ -1,0 +1,82 @@
+"""The form that asks for a key, and the page that shows a value, in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Error
+
+from keyvault.inventory.models import Key
+from keyvault.vault import selectors as versions
+from tests import cast as people
+from tests.keyvault.actions import conftest as actions
+
+pytestmark = pytest.mark.django_db(transaction=True)
+_registry, fake, house = actions._registry, actions.fake, actions.house
+
+FORM = "/requests/new/?connection=orders"
+
+
+def test_the_column_beside_the_form_follows_what_is_chosen(house, signed_in_page, assert_clean):
+    page = signed_in_page(house.cast.alice)
+    page.goto(FORM)
+    aside = page.locator("#deciders")
+    aside.get_by_text("Policy Keys elsewhere.").wait_for()
+
+    page.get_by_label("Environment").select_option("prod")
+
+    aside.get_by_text("Policy Keys in protected environments.").wait_for()
+    assert aside.get_by_text("Protected environment", exact=True).is_visible()
+    assert_clean(page)
+
+
+def test_without_scripts_a_button_previews_and_a_suggestion_fills_its_field(house, signed_in_page):
+    page = signed_in_page(house.cast.alice, java_script_enabled=False)
+    page.goto(FORM)
+    page.get_by_label("Name", exact=True).fill("half-typed")
+    page.get_by_label("Environment").select_option("prod")
+
+    page.get_by_role("button", name="Preview who decides").click()
+    assert page.get_by_text("Policy Keys in protected environments.").is_visible()
+    page.get_by_role("button", name="Let it live 7 days").click()
+
+    assert page.get_by_label("Lifetime in days").input_value() == "7"
+    assert page.get_by_label("Name", exact=True).input_value() == "half-typed"
+
+
+def test_enter_in_a_field_sends_the_form_and_faults_take_the_focus(house, signed_in_page):
+    page = signed_in_page(house.cast.alice)
+    page.goto(FORM)
+    page.get_by_label("Name", exact=True).fill("Not plain!")
+    page.get_by_label("Purpose").fill("Reads the ledger.")
+
+    page.get_by_label("Name", exact=True).press("Enter")
+
+    page.locator("#error-summary").wait_for()
+    assert page.evaluate("document.activeElement.id") == "error-summary"
+    assert page.get_by_label("Purpose").input_value() == "Reads the ledger."
+
+
+def test_r8_a_shown_value_leaves_the_page_with_its_reader(house, signed_in_page, assert_clean):
+    key = house.create()
+    house.permit(key)
+    value = house.fake.values[versions.by_number(key.pk, 1).remote_id].decode()
+    page = signed_in_page(house.cast.alice)
+    page.goto("/keys/ledger-reader/")
+    page.get_by_role("link", name="Reveal once").click()
+    assert_clean(page)
+    page.get_by_role("button", name="Reveal once").click()
+    page.get_by_label("Code").fill(people.totp_code(house.cast.alice))
+    page.get_by_role("button", name="Reveal for 60 seconds").click()
+
+    assert page.locator("output").text_content() == value
+    assert_clean(page)
+    page.evaluate("window.dispatchEvent(new Event('pagehide'))")
+
+    assert value not in page.content()
+    page.goto("/keys/ledger-reader/versions/1/reveal/")
+    assert "Alice revealed this version" in page.content()
+    # The browser has kept nothing: it would have to post again, and that shows nothing either.
+    with pytest.raises(Error, match="ERR_CACHE_MISS"):
+        page.go_back()
+    assert value not in page.content()
+    assert Key.objects.get().rotation_cause == "seen by a person"
