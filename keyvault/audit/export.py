@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from pathlib import Path
 from uuid import uuid4
 
 from django.db import transaction
@@ -33,6 +34,7 @@ CSV, JSONL = "csv", "jsonl"
 PAGE_LIMIT = 100_000  # Rows that a page exports; the command line has no limit.
 _CHUNK, _HEADS = 1000, 1000
 _TILES = 4096
+_VERIFIER = Path(__file__).parent.parent / "cli" / "verify_ledger.py"
 
 COLUMNS = (
     "seq", "time", "action", "result", "actor-kind", "actor", "actor-id", "on-behalf-of",
@@ -101,6 +103,11 @@ def lines(export: Export) -> Iterator[str]:
     rows = _matching(export.query, export.checkpoint).select_related("leaf")
     ordered = rows.order_by("leaf__seq").iterator(chunk_size=_CHUNK)
     return _csv(ordered) if export.kind == CSV else _jsonl(ordered, export)
+
+
+def verifier() -> str:
+    """Return the source of the stand-alone verifier, to hand out beside exports."""
+    return _VERIFIER.read_text(encoding="utf-8")
 
 
 def neutral(cell: str) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 
 from approvals import canonical
 from approvals.ports import Actor, Subject
@@ -18,6 +18,7 @@ from keyvault.crypto import digest
 
 _MASK = "audit mask v1"
 _TEXT, _AGENT = 200, 300
+_PATIENCE_MS = 2000
 _CLEAN_DEPTH = 16
 
 
@@ -68,12 +69,20 @@ def record(
     )
     canonical.dumps(row.fields)
     try:
-        row.save(force_insert=True)
+        _insert(row)
     except DatabaseError as error:
         raise LedgerUnavailable(
             "The ledger cannot be written, so nothing was done. It recovers by itself."
         ) from error
     return row.id
+
+
+def _insert(row: Event) -> None:
+    """Insert, but wait at most two seconds for a table that somebody holds: fail, never hang."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = {_PATIENCE_MS:d}")
+        row.save(force_insert=True)
+        cursor.execute("SET LOCAL lock_timeout = DEFAULT")
 
 
 def masked(value: object) -> str:

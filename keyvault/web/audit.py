@@ -110,6 +110,15 @@ def export(request: HttpRequest) -> HttpResponseBase:
 
 @gates.role_required(*READERS)
 @require_GET
+def verifier(_request: HttpRequest) -> HttpResponse:
+    """Hand out the stand-alone verifier: one file that needs nothing of keyvault."""
+    response = HttpResponse(exports.verifier(), content_type="text/x-python; charset=utf-8")
+    response["Content-Disposition"] = 'attachment; filename="verify_ledger.py"'
+    return response
+
+
+@gates.role_required(*READERS)
+@require_GET
 def verify(request: HttpRequest) -> HttpResponse:
     """Show what is known of the ledger's integrity, and the runs that looked."""
     now = timezone.now()
@@ -189,6 +198,7 @@ urlpatterns = [
     path("audit/e/<int:seq>/", event, name="audit-event"),
     path("audit/e/<int:seq>/proof.json", proof, name="audit-proof"),
     path("audit/export/", export, name="audit-export"),
+    path("audit/verify_ledger.py", verifier, name="audit-verifier"),
     path("audit/verify/", verify, name="audit-verify"),
     path("audit/verify/start/", verify_start, name="audit-verify-start"),
     path("audit/verify/<uuid:run_id>/", verification, name="audit-verification"),

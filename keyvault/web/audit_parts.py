@@ -156,8 +156,9 @@ def picture(found: Histogram | None) -> Picture | None:
     """Return the histogram to draw, with one sentence that says what it shows."""
     if found is None:
         return None
+    form = "%H:%M" if found.end - found.start <= 2 * _DAY else "%d %b"
     labels = [
-        geometry.day(found.start + found.step * index) if index % 14 == 0 else ""
+        f"{found.start + found.step * index:{form}}" if index % 14 == 0 else ""
         for index in range(len(found.counts))
     ]
     count = about(found.total)

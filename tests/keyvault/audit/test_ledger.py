@@ -1,6 +1,8 @@
 """Writing events: inside a transaction, from a closed list, never with a secret, or not at all."""
 
 import json
+import threading
+import time
 import uuid
 
 import pytest
@@ -213,3 +215,33 @@ def test_r49_without_insert_the_act_fails_with_its_event(narrow_role):
 def _act_and_record():
     connection.cursor().execute("UPDATE django_content_type SET model = model || 'x'")
     _record()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_r49_a_ledger_that_is_held_fails_the_act_within_two_seconds():
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE keyvault_event IN ACCESS EXCLUSIVE MODE")
+            held.set()
+            release.wait(10)
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    began = time.monotonic()
+    try:
+        with pytest.raises(ledger.LedgerUnavailable), transaction.atomic():
+            _record()
+        assert time.monotonic() - began < 4
+    finally:
+        release.set()
+        thread.join()
+
+    with transaction.atomic():
+        _record()
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            assert cursor.fetchone() == ("0",)

@@ -37,6 +37,7 @@ ADDRESSES = [
     ("audit-proof", [1]),
     ("audit-export", []),
     ("audit-verify", []),
+    ("audit-verifier", []),
 ]
 
 
