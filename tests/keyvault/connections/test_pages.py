@@ -64,6 +64,23 @@ def test_one_page_shows_where_it_leads_and_no_credential(frank, cast, where):
     assert "admin-canary" not in page
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "valkey", "manual"])
+def test_the_form_is_drawn_from_what_each_provider_needs(frank, kind):
+    page = frank.get(f"/connections/new/?provider={kind}").content.decode()
+
+    for entry in selectors.config_schema(kind):
+        assert f'name="config_{entry.name}"' in page
+    for entry in selectors.credential_schema(kind):
+        assert f'name="credential_{entry.name}"' in page
+    assert ("Admin credential" in page) == bool(selectors.credential_schema(kind))
+
+
+def test_without_a_provider_the_form_asks_for_one(frank):
+    page = frank.get("/connections/new/?provider=nothing").content.decode()
+
+    assert "/connections/new/?provider=postgresql" in page
+
+
 def test_a_form_that_is_right_files_a_request(frank):
     answer = frank.post("/connections/new/", _form(send="1"))
 
