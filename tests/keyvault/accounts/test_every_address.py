@@ -20,6 +20,10 @@ VALUES = {
 }
 
 
+# Addresses by regular expression, with one that each answers.
+EXAMPLES = {r"^(?P<address>keys(?:/.*)?(?:\.\.|//).*)$": "/keys//"}
+
+
 def patterns(resolver=None, prefix=""):
     for entry in (resolver or get_resolver()).url_patterns:
         route = prefix + str(entry.pattern)
@@ -30,6 +34,8 @@ def patterns(resolver=None, prefix=""):
 
 
 def address(route):
+    if route in EXAMPLES:
+        return EXAMPLES[route]
     return "/" + re.sub(r"<(?:(\w+):)?\w+>", lambda m: VALUES.get(m[1] or "str", "1"), route)
 
 
