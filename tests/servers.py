@@ -108,6 +108,10 @@ class Stack:
             self.process.send_signal(number)
         return self.process.wait(timeout=STOP_S)
 
+    def is_running(self) -> bool:
+        """Say whether its supervisor lives."""
+        return self.process is not None and self.process.poll() is None
+
     def pid(self, name: str) -> int:
         """Return the process id of `console`, `worker`, `clock`, `postgresql` or `valkey`.
 
