@@ -44,7 +44,6 @@ class ConnectionForm(forms.Form):
     )
     reason = forms.CharField(
         label="Why",
-        required=False,
         max_length=4000,
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text="Approvers read this.",
@@ -62,6 +61,8 @@ class ConnectionForm(forms.Form):
             self.fields[CONFIG + entry.name] = field_for(entry)
         for entry in self.credential:
             self.fields[CREDENTIAL + entry.name] = _secret(entry, is_kept=before is not None)
+        # A check asks nobody, so it needs no reason.
+        self.fields["reason"].required = data is None or "check" not in data
         if before is not None:
             self.fields["slug"].disabled = True
         self._choose("environment", "Every environment", _environments())
