@@ -92,9 +92,9 @@ def _pages(frame: shell.Shell, folded: str) -> Iterator[Hit]:
     entries = [entry for _, group in frame.groups for entry in group]
     places = [(entry.icon, entry.label, entry.href) for entry in entries]
     places += [
-        ("plus", "Request a key…", shell.address("request-new")),
-        ("lock", "Your account", shell.address("account")),
+        ("plus", "Request a key…", reverse("request-new")),
+        ("lock", "Your account", reverse("account")),
     ]
     for icon, label, href in places:
-        if href and folded in label.casefold():
+        if folded in label.casefold():
             yield Hit("Go to", icon, label, "", href)

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.http import HttpRequest
-from django.urls import NoReverseMatch, reverse
+from django.urls import resolve, reverse
 from django.utils import timezone
 
 from approvals import selectors as approvals
+from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as accounts
-from keyvault.accounts import sessions
 from keyvault.web import parts, trust
 from keyvault.web.known import known
 
 if TYPE_CHECKING:
     from keyvault.accounts.models import User
 
-AUDIT_READERS = frozenset({"auditors", "administrators"})
 HTMX = {
     "includeIndicatorStyles": False,
     "allowEval": False,
@@ -121,48 +120,40 @@ class Shell:
     def _work(self) -> list[Entry]:
         queue = known("approvals", lambda: approvals.queue_count(self.person))
         mine = known("requests", lambda: approvals.mine_count(self.person))
+        inbox, requests = self._way("approvals"), self._way("requests")
         return _present(
-            Entry("home", "home", "Overview", address("overview")),
-            Entry(
-                "inbox",
-                "inbox",
-                "Approvals",
-                address("approvals"),
-                counted=True,
-                count=queue,
-                hot=True,
-            ),
-            Entry("mine", "ask", "My requests", address("requests"), counted=True, count=mine),
+            Entry("home", "home", "Overview", self._way("overview")),
+            Entry("inbox", "inbox", "Approvals", inbox, counted=True, count=queue, hot=True),
+            Entry("mine", "ask", "My requests", requests, counted=True, count=mine),
         )
 
     def _inventory(self) -> list[Entry]:
         return _present(
-            Entry("keys", "key", "Keys", address("keys")),
-            Entry("connections", "plug", "Connections", address("connections")),
+            Entry("keys", "key", "Keys", self._way("keys")),
+            Entry("connections", "plug", "Connections", self._way("connections")),
         )
 
     def _assurance(self) -> list[Entry]:
-        reads_audit = self.roles & AUDIT_READERS
         return _present(
-            Entry("audit", "audit", "Audit log", address("audit") if reads_audit else ""),
-            Entry("people", "people", "People", address("people")),
-            Entry("system", "pulse", "System", address("system")),
+            Entry("audit", "audit", "Audit log", self._way("audit")),
+            Entry("people", "people", "People", self._way("people")),
+            Entry("system", "pulse", "System", self._way("system")),
         )
 
+    def _way(self, name: str) -> str:
+        """Return the address of a page, or "" where its own gate is closed to this person."""
+        href = reverse(name)
+        gate = gates.of(resolve(href).func) or ""
+        roles = gate.removeprefix(_ROLE).split(", ") if gate.startswith(_ROLE) else []
+        return href if not roles or self.roles.intersection(roles) else ""
 
+
+_ROLE = "role: "
 _TABS = frozenset({"home", "inbox", "mine", "keys"})
 
 
 def _present(*entries: Entry) -> list[Entry]:
     return [entry for entry in entries if entry.href]
-
-
-def address(name: str) -> str:
-    """Return the address of a page, or "" where this installation has no such page."""
-    try:
-        return reverse(name)
-    except NoReverseMatch:
-        return ""
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
