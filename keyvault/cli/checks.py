@@ -51,7 +51,9 @@ def all_checks() -> tuple[Check, ...]:
         Check("imports (import-linter)", [str(_BIN / "lint-imports")]),
         Check("lint (ruff)", [str(_BIN / "ruff"), "check", "."]),
         Check("format (ruff)", [str(_BIN / "ruff"), "format", "--check", "."]),
-        Check("templates (djhtml)", [str(_BIN / "djhtml"), "--check", "templates"]),
+        Check(
+            "templates (djhtml)", [str(_BIN / "djhtml"), "--tabwidth", "2", "--check", "templates"]
+        ),
         Check("migrations", _django("makemigrations", "--check", "--dry-run"), production),
         Check("deployment", _django("check", "--deploy", "--fail-level", "WARNING"), production),
         Check(

@@ -109,9 +109,7 @@ def move(source: Place, target: Place, *, now: datetime) -> bool:
     _inside()
     ring = keyring.active()
     material = {
-        row.field: envelope.open(
-            bytes(row.blob), context=source.context(row.field), ring=ring
-        )
+        row.field: envelope.open(bytes(row.blob), context=source.context(row.field), ring=ring)
         for row in _rows(source)
     }
     if not material:

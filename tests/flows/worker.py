@@ -17,7 +17,7 @@ import django
 
 def pause_at(wanted: str) -> None:
     """Make every claim stop the process when it reaches a point."""
-    from approvals.queue.claims import Claim  # noqa: PLC0415 - needs Django to be set up.
+    from approvals.queue.claims import Claim
 
     go_on = Claim.reached
 

@@ -27,7 +27,7 @@ def main() -> None:
     """Migrate an empty database, write, sequence, verify, print the table."""
     options = _options()
     django.setup()
-    from django.core.management import call_command  # noqa: PLC0415 - needs Django.
+    from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
     _install_keys()
@@ -51,8 +51,8 @@ def _options() -> argparse.Namespace:
 
 
 def _install_keys() -> None:
-    from keyvault.audit import checkpoints  # noqa: PLC0415 - needs Django.
-    from keyvault.crypto import keys_dir  # noqa: PLC0415 - needs Django.
+    from keyvault.audit import checkpoints
+    from keyvault.crypto import keys_dir
 
     path = settings.KEYS_DIR / "bench"
     if not path.exists():
@@ -69,10 +69,10 @@ def _raw_rate() -> float:
 
 
 def _record(number: int) -> None:
-    from django.db import transaction  # noqa: PLC0415 - needs Django.
+    from django.db import transaction
 
-    from approvals.ports import Actor, Subject  # noqa: PLC0415 - needs Django.
-    from keyvault.audit import ledger  # noqa: PLC0415 - needs Django.
+    from approvals.ports import Actor, Subject
+    from keyvault.audit import ledger
 
     with transaction.atomic():
         ledger.record(
@@ -86,7 +86,7 @@ def _record(number: int) -> None:
 
 def _ingest(events: int) -> tuple[float, list[float]]:
     """Return committed events a second with 16 writers and a sequencer, and each latency."""
-    from keyvault.audit import sequencer  # noqa: PLC0415 - needs Django.
+    from keyvault.audit import sequencer
 
     latencies: list[float] = []
     done = threading.Event()
@@ -113,7 +113,7 @@ def _ingest(events: int) -> tuple[float, list[float]]:
 
 
 def _thread(work: Callable[[], None]) -> threading.Thread:
-    from django.db import connections  # noqa: PLC0415 - needs Django.
+    from django.db import connections
 
     def run() -> None:
         try:
@@ -128,8 +128,8 @@ def _thread(work: Callable[[], None]) -> threading.Thread:
 
 def _sequence(events: int) -> float:
     """Return events a second that the sequencer places when it catches up."""
-    from keyvault.audit import sequencer  # noqa: PLC0415 - needs Django.
-    from keyvault.audit.models import Event  # noqa: PLC0415 - needs Django.
+    from keyvault.audit import sequencer
+    from keyvault.audit.models import Event
 
     now = datetime.now(UTC)
     Event.objects.bulk_create(
@@ -146,7 +146,7 @@ def _sequence(events: int) -> float:
 
 
 def _verify() -> float:
-    from keyvault.audit import checkpoints, verify  # noqa: PLC0415 - needs Django.
+    from keyvault.audit import checkpoints, verify
 
     checkpoints.run_once(datetime.now(UTC), is_forced=True)
     result = verify.verify(datetime.now(UTC))

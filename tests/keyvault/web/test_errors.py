@@ -8,15 +8,15 @@ from keyvault.audit import context
 from keyvault.web import errors
 
 PAGES = {
-    "bad_request": (lambda r: errors.bad_request(r), 400, "not one of ours"),
-    "forbidden": (lambda r: errors.forbidden(r), 403, "You cannot do this"),
-    "not_found": (lambda r: errors.not_found(r), 404, "nothing here for you"),
-    "conflict": (lambda r: errors.conflict(r), 409, "changed since you opened it"),
+    "bad_request": (errors.bad_request, 400, "not one of ours"),
+    "forbidden": (errors.forbidden, 403, "You cannot do this"),
+    "not_found": (errors.not_found, 404, "nothing here for you"),
+    "conflict": (errors.conflict, 409, "changed since you opened it"),
     "too_many": (lambda r: errors.too_many(r, retry_after=timedelta(minutes=5)), 429, "5 min"),
-    "broken": (lambda r: errors.broken(r), 500, "broke on our side"),
-    "sealed": (lambda r: errors.sealed(r), 503, "vault is sealed"),
-    "unrecorded": (lambda r: errors.unrecorded(r), 503, "cannot be written"),
-    "not_set_up": (lambda r: errors.not_set_up(r), 503, "not set up yet"),
+    "broken": (errors.broken, 500, "broke on our side"),
+    "sealed": (errors.sealed, 503, "vault is sealed"),
+    "unrecorded": (errors.unrecorded, 503, "cannot be written"),
+    "not_set_up": (errors.not_set_up, 503, "not set up yet"),
     "csrf": (lambda r: errors.csrf_failure(r, "no token"), 403, "no longer belongs"),
 }
 
