@@ -222,12 +222,12 @@ def ask(
 ) -> Request:
     """Reserve the name and ask for the key.
 
-    A form gives the same `key_id` each time it is sent, so that a second press
-    cannot make a second key: `asked_before` finds the first. Raises new_key.BadDeclaration, inventory.NameTaken, and what
-    `approvals.services.submit` raises.
+    A form gives the same `key_id` each time it is sent, so that a second press cannot make a
+    second key: `asked_before` finds the first. Settings left empty are completed. Raises
+    new_key.BadDeclaration, inventory.NameTaken, and what `approvals.services.submit` raises.
     """
     with transaction.atomic(durable=True):
-        new_key.check(declared, person=person)
+        declared = new_key.checked(declared, person=person)
         where = new_key.connection(declared.connection)
         key = inventory.register(
             declared=declared,
@@ -252,11 +252,9 @@ def asked_before(*, person: User, key_id: UUID) -> UUID | None:
 
 
 def preview(*, person: User, declared: Declaration, now: datetime) -> CreateKey:
-    """Return the action as it would be asked now, to show who decides. Writes nothing.
-
-    Raises NotVisible while the environment or the Connection is not chosen.
-    """
-    action = CreateKey(key_id=uuid4(), owner_id=person.pk, asked_at=now, declared=declared)
+    """Return the action as asked now. Raises NotVisible while a needed choice is missing."""
+    full = new_key.completed(declared)
+    action = CreateKey(key_id=uuid4(), owner_id=person.pk, asked_at=now, declared=full)
     action.attributes()
     return action
 
@@ -277,7 +275,7 @@ def revise(
     """
     with transaction.atomic(durable=True):
         key = new_key.reserved_by(request_id, person=person)
-        new_key.check(declared, person=person)
+        declared = new_key.checked(declared, person=person)
         connection = new_key.connection(declared.connection)
         inventory.redeclare(
             key_id=key.pk,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
@@ -43,8 +44,9 @@ def environment(slug: str) -> Environment:
     return found
 
 
-def check(declared: Declaration, *, person: User) -> None:
-    """Raise BadDeclaration unless this person may ask for exactly this."""
+def checked(declared: Declaration, *, person: User) -> Declaration:
+    """Return the completed declaration. Raises BadDeclaration unless this person may ask for it."""
+    declared = completed(declared)
     errors = _owners(declared, person) | _place(declared) | _options(declared)
     found = selectors.environment(declared.environment)
     excesses = limits.excesses(
@@ -56,6 +58,26 @@ def check(declared: Declaration, *, person: User) -> None:
     errors |= {excess.field: excess.sentence for excess in excesses}
     if errors:
         raise BadDeclaration(errors, {excess.field: excess.nearest for excess in excesses})
+    return declared
+
+
+def completed(declared: Declaration) -> Declaration:
+    """Return the declaration with what the provider proposes for settings that were left empty."""
+    options = {**_proposed(declared), **declared.options}
+    return dataclasses.replace(declared, options=options)
+
+
+def typed_options(declared: Declaration) -> dict[str, str]:
+    """Return the settings that somebody typed: those that differ from what is proposed."""
+    proposed = _proposed(declared)
+    return {name: text for name, text in declared.options.items() if proposed.get(name) != text}
+
+
+def _proposed(declared: Declaration) -> Mapping[str, str]:
+    try:
+        return connections.proposed_options(connection(declared.connection), declared.name)
+    except (NotVisible, registry.UnknownKind):
+        return {}
 
 
 def teams(person: User) -> list[Team]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
@@ -12,7 +12,7 @@ from keyvault.accounts.models import User
 from keyvault.connections.context import guard_of
 from keyvault.connections.models import Act, Attempt, AttemptState, Connection
 from keyvault.providers import context, registry
-from keyvault.providers.base import Capabilities, Context, Field, Problem
+from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes
 
 
 def get(slug: str) -> Connection:
@@ -102,6 +102,17 @@ def credential_schema(kind: str) -> Sequence[Field]:
 def options_schema(kind: str) -> Sequence[Field]:
     """Return the fields of one key at such a Connection. Raises registry.UnknownKind."""
     return registry.provider(kind).options_schema
+
+
+def proposed_options(connection: Connection, name: str) -> Mapping[str, str]:
+    """Return what fills the settings of a key of this name that nobody typed.
+
+    Raises registry.UnknownKind.
+    """
+    provider = registry.provider(connection.provider)
+    if not isinstance(provider, Proposes):
+        return {}
+    return provider.propose(connection.config, name)
 
 
 def open_attempts(key_id: UUID) -> Sequence[Attempt]:

@@ -44,6 +44,7 @@ def _wanted(targets: Targets) -> Iterator[tuple[Draft, Mapping[str, str]]]:
                 "database": demo.DATABASE,
                 "user": demo.ADMIN,
                 "tls": "disable",
+                "owner_role": demo.OWNER,
             },
             allowed_hosts=(f"{host}:{port}",),
         ),

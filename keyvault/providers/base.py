@@ -66,6 +66,7 @@ __all__ = [
     "NotFound",
     "Page",
     "Problem",
+    "Proposes",
     "Provider",
     "ProviderError",
     "Recovery",
@@ -218,6 +219,18 @@ class Foresees(Protocol):
         """Return the names of those accounts, without a call.
 
         Raises Misconfigured on settings of the key that cannot work.
+        """
+
+
+@runtime_checkable
+class Proposes(Protocol):
+    """A provider that can fill in settings of a key which nobody typed."""
+
+    def propose(self, config: Mapping[str, JSON], name: str) -> Mapping[str, str]:
+        """Return settings, by the names of `options_schema`, for a key of this name.
+
+        config: the Connection's settings. A setting without a sensible value is left
+        out; `name` is empty while nobody has named the key.
         """
 
 

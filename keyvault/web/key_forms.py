@@ -103,8 +103,9 @@ class KeyForm(forms.Form):
         super().__init__(data, initial=dict(initial or {}))
         self.person, self.connection = person, connection
         self.options = tuple(connections.options_schema(connection.provider))
+        proposed = connections.proposed_options(connection, "")
         for field in self.options:
-            self.fields[OPTION + field.name] = _field(field)
+            self.fields[OPTION + field.name] = _field(field, proposed.get(field.name, ""))
         self._choose("team", [(team.slug, team.title) for team in new_key.teams(person)])
         others = [(str(other.pk), str(other)) for other in new_key.backups(person)]
         self._choose("backup_owner", [("", "Nobody"), *others])
@@ -188,7 +189,7 @@ def initial(declared: Declaration, *, keep_reason: bool) -> dict[str, Any]:
     """Return what fills the form with an earlier declaration; asking again needs a new reason."""
     values = declared.to_json()
     filled = {name: values[name] for name in (*_COPIED, "external_input")}
-    filled |= {OPTION + name: value for name, value in declared.options.items()}
+    filled |= {OPTION + name: value for name, value in new_key.typed_options(declared).items()}
     filled["allowed_hosts"] = "\n".join(declared.allowed_hosts)
     filled["labels"] = ", ".join(declared.labels)
     filled["backup_owner"] = str(declared.backup_owner or "")
@@ -204,13 +205,13 @@ def _environments(connection: Connection) -> list[tuple[str, str]]:
     return [(row.slug, f"{row.title}, protected" if row.protected else row.title) for row in rows]
 
 
-def _field(field: Field) -> forms.Field:
-    """Return the form field for one setting of the provider."""
+def _field(field: Field, proposed: str) -> forms.Field:
+    """Return the form field for one setting; left empty, it takes what the provider proposes."""
     more: dict[str, Any] = {
         "label": field.label,
         "help_text": field.help,
-        "required": field.required,
-        "initial": field.default or None,
+        "required": field.required and not proposed,
+        "initial": proposed or field.default or None,
     }
     if field.kind == "choice":
         return forms.ChoiceField(choices=field.choices, **more)

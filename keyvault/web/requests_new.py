@@ -214,7 +214,7 @@ def _aside(form: KeyForm, *, now: datetime) -> dict[str, Any]:
         return {"preview": None, "reliefs": []}
     conflicts: dict[str, int] = {}
     try:
-        new_key.check(declared, person=form.person)
+        new_key.checked(declared, person=form.person)
     except new_key.BadDeclaration as error:
         conflicts = error.nearest
     return {

@@ -40,8 +40,6 @@ def ask_for_a_key(alice: Person) -> str:
     page.get_by_role("link", name="Northwind orders (PostgreSQL)").click()
     page.get_by_label("Name", exact=True).fill(KEY)
     page.get_by_label("Environment").select_option("prod")
-    page.get_by_label("Login name").fill(KEY.replace("-", "_"))
-    page.get_by_label("Owner role").fill(demo.OWNER)
     page.get_by_label("Calls a day").fill("5000")
     page.get_by_label("Lifetime in days").fill("30")
     page.get_by_label("Allowed hosts").fill("db.northwind.example")

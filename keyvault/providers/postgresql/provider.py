@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from keyvault.crypto.secret import Secret
 from keyvault.providers.base import (
+    JSON,
     Ambiguous,
     Attempt,
     Capabilities,
@@ -70,6 +71,10 @@ class PostgreSQL:
     def check(self, ctx: Context) -> list[Problem]:
         """Return what the server, the admin role or the owner role lack."""
         return preflight.problems(ctx)
+
+    def propose(self, config: Mapping[str, JSON], name: str) -> Mapping[str, str]:
+        """Return a login name made from the key's name, and the Connection's owner role."""
+        return schema.proposed(config, name)
 
     def foresee(self, ctx: Context) -> Sequence[str]:
         """Return the two login roles. Raises Misconfigured on settings that cannot work."""

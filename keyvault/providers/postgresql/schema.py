@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from keyvault.providers.base import Field
+from collections.abc import Mapping
+
+from keyvault.providers.base import JSON, Field
 
 CONFIG = (
     Field("host", "Host", help="A host name, an IP address, or the directory of a unix socket."),
@@ -28,14 +30,21 @@ CONFIG = (
         required=False,
         help="PEM. Leave empty to trust the authorities of the system.",
     ),
+    Field(
+        "owner_role",
+        "Owner role for new keys",
+        required=False,
+        help="Fills the form of each new key, where it can be changed.",
+    ),
 )
 MATERIAL = (Field("password", "Admin password", kind="secret"),)
 OPTIONS = (
     Field(
         "login_prefix",
         "Login name",
+        required=False,
         help="Two login roles are made from it and used in turn: billing gives billing_a and"
-        " billing_b.",
+        " billing_b. Empty: the name of the key, with underscores for hyphens.",
     ),
     Field(
         "owner_role",
@@ -51,3 +60,13 @@ OPTIONS = (
         help="For each of the two login roles. Empty: no limit.",
     ),
 )
+
+
+def proposed(config: Mapping[str, JSON], name: str) -> dict[str, str]:
+    """Return the options of a key that nobody typed; PostgreSQL keeps names in pg_ for itself."""
+    login = name.replace("-", "_")
+    options = {
+        "login_prefix": f"key_{login}" if login.startswith("pg_") else login,
+        "owner_role": str(config.get("owner_role") or ""),
+    }
+    return {option: value for option, value in options.items() if value}

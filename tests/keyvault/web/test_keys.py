@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from approvals.models import Request
 from keyvault.inventory.models import Key
+from keyvault.providers.base import Field
 from keyvault.vault import selectors as versions
 from tests import cast as people
 from tests.keyvault.actions import conftest as actions
@@ -367,3 +368,52 @@ def test_r35_an_odd_spelling_of_a_name_in_an_address_is_missing(house):
 @pytest.mark.parametrize("path", ["keys/../people/", "keys/%2e%2e/people/", "keys//ledger-reader/"])
 def test_r35_an_address_that_climbs_is_a_bad_request(house, path):
     assert client(house.cast.alice).get(f"/{path}").status_code == 400
+
+
+def proposing(house, **found):
+    """Let the provider at the house's Connection know settings, and propose some of them."""
+    house.fake.options_schema = (
+        Field("login", "Login name", required=False),
+        Field("role", "Owner role"),
+    )
+    house.fake.propose = lambda _config, name: {"login": name.replace("-", "_"), **found}
+
+
+def test_settings_left_empty_take_what_the_provider_proposes_and_the_plan_says_it(house):
+    proposing(house, role="orders_owner")
+    page = client(house.cast.alice).get("/requests/new/?connection=orders")
+    assert 'value="orders_owner"' in page.content.decode()
+
+    sent = client(house.cast.alice).post("/requests/new/", form(option_role="orders_owner"))
+
+    plan = client(house.cast.bob).get(sent.url).content.decode()
+    assert "ledger_reader" in plan
+    assert "orders_owner" in plan
+    payload = Request.objects.get().payload
+    assert payload["declared"]["options"] == {"login": "ledger_reader", "role": "orders_owner"}
+
+
+def test_a_needed_setting_that_nobody_proposes_must_be_typed(house):
+    proposing(house)
+
+    answer = client(house.cast.alice).post("/requests/new/", form())
+
+    assert answer.status_code == 422
+    assert "Owner role" in answer.content.decode()
+    assert not Request.objects.exists()
+
+
+def test_a_revision_under_another_name_takes_the_login_name_along(house):
+    proposing(house, role="orders_owner")
+    browser = client(house.cast.alice)
+    sent = browser.post("/requests/new/", form(option_role="other_owner"))
+    edit = reverse("request-edit", args=[Request.objects.get().pk])
+    page = browser.get(edit).content.decode()
+    assert 'value="other_owner"' in page
+    assert 'value="ledger_reader"' not in page
+
+    browser.post(edit, form(name="ledger-writer", option_role="other_owner"))
+
+    declared = Request.objects.get().payload["declared"]
+    assert declared["options"] == {"login": "ledger_writer", "role": "other_owner"}
+    assert sent.status_code == 302
