@@ -110,8 +110,15 @@ class KeyForm(forms.Form):
         others = [(str(other.pk), str(other)) for other in new_key.backups(person)]
         self._choose("backup_owner", [("", "Nobody"), *others])
         self._choose("environment", _environments(connection))
-        self._choose("delivery_mode", new_key.deliveries())
+        self._deliver(new_key.deliveries())
         self.fields["draft"].initial = signing.dumps(str(uuid4()), salt=_DRAFT_SALT)
+
+    def _deliver(self, ways: list[tuple[str, str]]) -> None:
+        """Offer the ways of delivery; where there is only one, it is a fact and no question."""
+        self.only_way = ways[0] if len(ways) == 1 else None
+        if self.only_way:
+            del self.fields["delivery_mode"]
+        self._choose("delivery_mode", ways)
 
     @property
     def sections(self) -> list[dict[str, Any]]:
@@ -124,7 +131,8 @@ class KeyForm(forms.Form):
                     "title": title,
                     "hint": hint,
                     "css": "f-two" if title in PAIRED else "form",
-                    "fields": [self[name] for name in (*names, *more)],
+                    "fields": [self[name] for name in (*names, *more) if name in self.fields],
+                    "facts": self._facts() if title == "Where" else [],
                 }
             )
         return parts
@@ -152,6 +160,8 @@ class KeyForm(forms.Form):
         """Return what is declared so far; what is missing or wrong takes its default."""
         data = self.cleaned_data
         given = {name: data[name] for name in _COPIED if data.get(name)}
+        if self.only_way:
+            given["delivery_mode"] = self.only_way[0]
         name = given.get("name", _UNNAMED)
         options = {field.name: str(data.get(OPTION + field.name) or "") for field in self.options}
         backup = data.get("backup_owner")
@@ -164,8 +174,11 @@ class KeyForm(forms.Form):
             backup_owner=UUID(backup) if backup else None,
         )
 
+    def _facts(self) -> list[tuple[str, str]]:
+        return [("Delivery", self.only_way[1])] if self.only_way else []
+
     def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:
-        field = self.fields[name]
+        field = self.fields.get(name)
         if isinstance(field, forms.ChoiceField):
             field.choices = choices
 

@@ -417,3 +417,16 @@ def test_a_revision_under_another_name_takes_the_login_name_along(house):
     declared = Request.objects.get().payload["declared"]
     assert declared["options"] == {"login": "ledger_writer", "role": "other_owner"}
     assert sent.status_code == 302
+
+
+def test_the_only_way_of_delivery_is_a_fact_and_no_question(house):
+    page = client(house.cast.alice).get("/requests/new/?connection=orders").content.decode()
+
+    assert "Its owner reads it once, after approval" in page
+    assert 'name="delivery_mode"' not in page
+
+
+def test_a_way_of_delivery_that_does_not_work_yet_cannot_be_posted(house):
+    client(house.cast.alice).post("/requests/new/", form(delivery_mode="pull"))
+
+    assert Request.objects.get().payload["declared"]["delivery_mode"] == "reveal"
