@@ -9,11 +9,13 @@ from approvals import ports, selectors
 from approvals.ports import Actor
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import ADMINISTRATORS, AUDITORS
+from keyvault.connections.models import Connection
 from keyvault.inventory import access, limits
 from keyvault.inventory.models import Environment, Key
 
 WORKER = Actor("system", "worker", "keyvault")
 NONE = "none"
+EVERYWHERE = "every environment"
 
 
 class AlreadyAsked(Exception):
@@ -27,16 +29,22 @@ class AlreadyAsked(Exception):
 def attributes(
     *,
     environment: Environment,
-    provider: str,
+    connection: Connection,
     team: str,
     labels: Iterable[str],
     lifetime_days: int,
 ) -> dict[str, frozenset[str]]:
-    """Return what policies match on."""
+    """Return what policies match on.
+
+    "serves" is the environment that the Connection is kept for: a key named
+    after one environment can do harm in every other that its server holds.
+    """
+    kept_for = connection.environment
     return {
         "environment": frozenset({environment.slug}),
         "protected": frozenset({"yes" if environment.protected else "no"}),
-        "provider": frozenset({provider}),
+        "serves": frozenset({kept_for.slug if kept_for else EVERYWHERE}),
+        "provider": frozenset({connection.provider}),
         "team": frozenset({team}),
         "label": frozenset(labels),
         "lifetime": frozenset({limits.span_class(lifetime_days)}),
@@ -47,7 +55,7 @@ def attributes_of(key: Key) -> dict[str, frozenset[str]]:
     """Return what policies match on for a key that exists."""
     return attributes(
         environment=key.environment,
-        provider=key.provider,
+        connection=key.connection,
         team=key.team.team.slug,
         labels=key.labels,
         lifetime_days=key.lifetime_days,

@@ -71,7 +71,7 @@ class CreateKey:
         """Return what policies match on."""
         return about_keys.attributes(
             environment=self._environment(),
-            provider=self._connection().provider,
+            connection=self._connection(),
             team=self.declared.team,
             labels=self.declared.labels,
             lifetime_days=self.declared.lifetime_days,

@@ -55,6 +55,8 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "scope": {
             "kind": _KEYS,
             "environment": [limits.SANDBOX],
+            # A Connection that reaches other environments too is no sandbox.
+            "serves": [limits.SANDBOX],
             "protected": ["no"],
             "lifetime": ["week"],
         },

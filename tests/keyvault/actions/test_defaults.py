@@ -7,6 +7,7 @@ from approvals import ports, selectors, services
 from approvals.models import PolicyVersion, Request
 from approvals.policy.rules import Rules
 from keyvault.actions import create_key, defaults
+from keyvault.connections.models import Connection
 from keyvault.inventory.models import Environment
 from tests.keyvault.actions.conftest import declared
 
@@ -18,6 +19,12 @@ def policy(house, **changes) -> str:
         person=house.cast.alice, declared=declared(**changes), now=house.now
     )
     return selectors.preview(action, house.cast.alice, now=house.now).deciders.policy
+
+
+def keep_for_the_sandbox(house) -> None:
+    defaults.add_sandbox(now=house.now, actor=defaults.SETUP)
+    sandbox = Environment.objects.get(slug="sandbox")
+    Connection.objects.filter(slug="orders").update(environment=sandbox)
 
 
 def test_seeding_again_keeps_what_was_changed_meanwhile(house):
@@ -41,16 +48,16 @@ def test_the_first_environments_are_made_only_where_there_is_none(db, now):
 
 
 def test_each_place_has_its_policy(house):
-    defaults.add_sandbox(now=house.now, actor=defaults.SETUP)
-
     assert policy(house, environment="prod") == "Keys in protected environments"
     assert policy(house) == "Keys elsewhere"
+
+    keep_for_the_sandbox(house)
     assert policy(house, environment="sandbox", lifetime_days=7) == "Sandbox keys of a week"
     assert policy(house, environment="sandbox", lifetime_days=8) == "Keys elsewhere"
 
 
 def test_a_sandbox_that_becomes_protected_approves_nothing_by_itself(house):
-    defaults.add_sandbox(now=house.now, actor=defaults.SETUP)
+    keep_for_the_sandbox(house)
     Environment.objects.filter(slug="sandbox").update(protected=True)
 
     name = policy(house, environment="sandbox", lifetime_days=7)
@@ -58,8 +65,17 @@ def test_a_sandbox_that_becomes_protected_approves_nothing_by_itself(house):
     assert name == "Keys in protected environments"
 
 
-def test_a_sandbox_key_of_a_week_needs_nobody(house):
+def test_no_key_at_a_server_of_every_environment_is_a_sandbox_key(house):
     defaults.add_sandbox(now=house.now, actor=defaults.SETUP)
+
+    request = house.ask(environment="sandbox", lifetime_days=7)
+    house.work()
+
+    assert Request.objects.get(pk=request.pk).state == "pending"
+
+
+def test_a_sandbox_key_of_a_week_needs_nobody(house):
+    keep_for_the_sandbox(house)
 
     request = house.ask(environment="sandbox", lifetime_days=7)
     house.work()
