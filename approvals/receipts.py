@@ -65,6 +65,14 @@ def sign(receipt: JSON) -> bytes:
     return ports.signer().sign(canonical.dumps(receipt))
 
 
+def public_key() -> str:
+    """Return the key that receipts verify against, in hex, or nothing while the server is sealed."""
+    try:
+        return ports.signer().public.hex()
+    except ports.NotBound:
+        return ""
+
+
 def is_genuine(decision: Decision) -> bool:
     """Say whether this server signed exactly what the row says.
 

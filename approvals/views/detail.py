@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from approvals import selectors
+from approvals import receipts, selectors
 from approvals.forms import CommentForm, DecideForm
 from approvals.gates import SIGNED_IN, gated
 from approvals.selectors import ballots, history
@@ -80,6 +80,7 @@ def context_of(row: Request, reader: AbstractBaseUser, *, now: datetime) -> dict
         "deciders": selectors.who_decides(row, now=now, ballot=ballot),
         "timeline": history.timeline(row),
         "receipts": [(decision, history.factor(decision)) for decision in row.decisions.all()],
+        "receipt_key": receipts.public_key(),
         "similar": history.similar(row, reader),
         "job": history.job_of(row),
         "target": _target(row),

@@ -34,6 +34,7 @@ COMMANDS = {
     "demo": Command("keyvault.cli.demo", "demo code NAME: a current code; demo list: the people"),
     "verify": Command("keyvault.cli.verify", "check a receipt or an audit export, offline"),
     "audit": Command("keyvault.cli.audit", "verify, export or search the ledger"),
+    "keys": Command("keyvault.cli.keys", "print the public keys that verifiers pin"),
     "doctor": Command("keyvault.cli.doctor", "say what is wrong with this installation"),
     "manage": Command("keyvault.cli.manage", "run a Django command in this installation"),
     "lock": Command("keyvault.cli.lock", "resolve the dependencies anew into requirements/"),

@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from approvals import queue
+from approvals import queue, receipts
 from approvals import selectors as approvals
 from approvals.ports import NotVisible
 from keyvault.accounts import gates, sessions
@@ -63,6 +63,7 @@ def system(request: HttpRequest) -> HttpResponse:
         "nav": "system",
         "now": now,
         "blocks": blocks(now),
+        "keys": known("signing keys", signing_keys),
         "held": known("held jobs", lambda: held(person)),
         "findings": known("findings", lambda: open_findings(person)),
         "reports": csp.reports.latest() if accounts.has_role(person, *OPERATORS) else [],
@@ -84,6 +85,23 @@ def resume(request: HttpRequest, job_id: int) -> HttpResponse:
     else:
         messages.success(request, "The job was taken up again; it starts within seconds.")
     return redirect("system")
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A public key in the form that verifiers take, or "" while this process is sealed."""
+
+    title: str
+    value: str
+    command: str
+
+
+def signing_keys() -> list[SigningKey]:
+    """Return what an auditor pins, once, at a place that this host cannot change."""
+    return [
+        SigningKey("Receipts", receipts.public_key(), "keyvault verify RECEIPT.json --trust KEY"),
+        SigningKey("Ledger", audit.public_key(), "keyvault verify EXPORT.jsonl --trust KEY"),
+    ]
 
 
 def held(person: User) -> list[HeldRow]:

@@ -10,6 +10,8 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from keyvault.accounts.models import Installation
+from keyvault.audit import checkpoints
+from keyvault.cli import verify_ledger, verify_receipt
 from keyvault.crypto import keys_dir
 
 
@@ -94,3 +96,34 @@ def test_doctor_says_one_sentence_for_each_fault(settings, tmp_path, monkeypatch
     assert f"- Others may enter the keys directory. Run: chmod -R go= {tmp_path}" in lines
     assert any(line.startswith("- The ledger is protected by") for line in lines)
     assert lines[-1].endswith("faults")
+
+
+@pytest.fixture
+def signers(tmp_path):
+    keys_dir.create(tmp_path / "keys")
+    before = checkpoints._Installed.signer
+    checkpoints.install(keys_dir.load(tmp_path / "keys").checkpoint)
+    yield
+    checkpoints.install(before)
+
+
+@pytest.mark.django_db
+def test_the_public_keys_are_printed_in_the_form_that_verifiers_take(signers):
+    both, one = StringIO(), StringIO()
+    call_command("public_keys", stdout=both)
+    call_command("public_keys", "receipts", stdout=one)
+
+    assert both.getvalue().splitlines() == [
+        f"receipts {one.getvalue().strip()}",
+        f"ledger   {checkpoints.verifier()}",
+    ]
+    assert verify_receipt._key(one.getvalue().strip())
+    assert str(verify_ledger.Key.parse(str(checkpoints.verifier())).name)
+
+
+@pytest.mark.django_db
+def test_the_public_keys_of_a_sealed_installation_are_a_sentence(signers):
+    checkpoints.install(None)
+
+    with pytest.raises(CommandError, match="KEYVAULT_KEYS_DIR"):
+        call_command("public_keys")

@@ -3,6 +3,7 @@ from datetime import timedelta
 import pytest
 from django.db import DatabaseError
 
+from approvals import receipts
 from approvals.models import Job
 from keyvault.crypto import keyring
 from keyvault.findings import services as findings
@@ -129,3 +130,20 @@ def test_solo_mode_stays_in_the_strip_until_it_ends(cast, monkeypatch, now):
     monkeypatch.setattr(trust.accounts, "solo", lambda: True)
 
     assert trust.lines(now)[-1] == trust.Line("warn", "Solo mode", "one administrator")
+
+
+def test_the_page_shows_the_keys_that_verifiers_pin(house, client_for):
+    page = client_for(house.cast.dave).get("/system/").content.decode()
+
+    assert receipts.public_key() in page
+    # The tests' process has no checkpoint key.
+    assert "Not available while this process is sealed" in page
+
+
+def test_a_receipt_stands_beside_the_command_that_checks_it(house, client_for):
+    request = house.approved()
+
+    page = client_for(house.cast.alice).get(f"/approvals/{request.pk}/").content.decode()
+
+    command = f"keyvault verify {request.label}-approve.json --trust {receipts.public_key()}"
+    assert command in page
