@@ -17,9 +17,10 @@ from django.db import transaction
 
 from approvals import digests, ports, queue, receipts
 from approvals.models import Request
+from approvals.policy import matching
 from approvals.policy.judging import Ruling
 from approvals.policy.rules import Auto, Rules
-from approvals.selectors import ballots, history
+from approvals.selectors import ballots, deciders, history
 from approvals.services import asking, states
 
 
@@ -34,11 +35,11 @@ class Flaw:
 @queue.handler(states.EXECUTE)
 def execute(request_id: UUID, run: ports.Run) -> None:
     """Run a request that this job was promised for. Raises Unfinished, NeedsPerson, LostClaim."""
-    action = start(request_id, run)
-    if action is None:
-        return
-    run.reached("execute:claimed")
     try:
+        action = start(request_id, run)
+        if action is None:
+            return
+        run.reached("execute:claimed")
         outcome = action.execute(request_id=request_id, run=run)
     except ports.CannotExecute as stop:
         fail(request_id, stop, run)
@@ -50,8 +51,9 @@ def execute(request_id: UUID, run: ports.Run) -> None:
 def start(request_id: UUID, run: ports.Run) -> ports.Action | None:
     """Claim the request for this run and return its action; None when it must not run.
 
-    Raises LostClaim, and NotBound while the server is sealed: a signature that
-    cannot be checked is no approval.
+    Raises LostClaim, CannotExecute when the stored bytes of a request that has
+    started were changed, and NotBound while the server is sealed: a signature
+    that cannot be checked is no approval.
     """
     with transaction.atomic(durable=True):
         run.fence()
@@ -59,7 +61,7 @@ def start(request_id: UUID, run: ports.Run) -> ports.Action | None:
         if request is None:
             return None
         if request.state == Request.State.EXECUTING:
-            return ballots.action_of(request)
+            return _resumed(request, run)
         if request.state != Request.State.APPROVED:
             _refuse(request, run)
             return None
@@ -116,6 +118,14 @@ def fail(request_id: UUID, stop: ports.Unfinished, run: ports.Run) -> None:
             request, Request.State.FAILED, now=run.now, code=stop.code, sentence=stop.sentence
         )
         queue.enqueue(kind=states.TELL, subject_id=request.pk)
+
+
+def _resumed(request: Request, run: ports.Run) -> ports.Action:
+    """Return the action of a request that has started, if it is still the one approved."""
+    flaw = _tampered(request, run)
+    if flaw is not None:
+        raise ports.CannotExecute(flaw.code, flaw.sentence)
+    return ballots.action_of(request)
 
 
 def _find(request_id: UUID, run: ports.Run) -> Request | None:
@@ -186,7 +196,7 @@ def _tampered(request: Request, _run: ports.Run) -> Flaw | None:
     return Flaw(
         "digest_mismatch",
         "The stored request is not the one that was approved: it was changed in the database. "
-        "Nothing was done.",
+        "Nothing more was done.",
     )
 
 
@@ -202,7 +212,7 @@ def _unsupported(request: Request, run: ports.Run) -> Flaw | None:
     """Judge again who approved: rights lost since the decision take their votes along (R16)."""
     rules = Rules.from_json(request.policy_version.body)
     if rules.auto == Auto.APPROVE:
-        return None
+        return _judged_by_nobody(request)
     rows = request.decisions.filter(revision=request.revision)
     if not all(receipts.is_genuine(decision) for decision in rows):
         return Flaw(
@@ -221,6 +231,19 @@ def _unsupported(request: Request, run: ports.Run) -> Flaw | None:
         "approver_lost",
         f"{who} may no longer approve this, so the quorum does not hold any more. Ask again.",
     )
+
+
+def _judged_by_nobody(request: Request) -> Flaw | None:
+    """Let an approval without people pass only where the rules of now give it, too."""
+    try:
+        ruling = deciders.governing(ballots.action_of(request))
+    except matching.NoPolicy:
+        ruling = None
+    except history.GONE:
+        return None  # What is gone is said by the next check.
+    if ruling is not None and Rules.from_json(ruling.body).auto == Auto.APPROVE:
+        return None
+    return Flaw("policy_changed", "By the policies of now people must approve this. Ask again.")
 
 
 def _drifted(request: Request, _run: ports.Run) -> Flaw | None:

@@ -10,7 +10,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from approvals import canonical, digests, ports, queue, selectors, services
-from approvals.models import Decision, Job, Request
+from approvals.models import Decision, Job, PolicyVersion, Request
 from approvals.policy.matching import NoPolicy
 from approvals.policy.rules import Rules
 from approvals.services import asking
@@ -80,6 +80,30 @@ def test_r14_a_payload_changed_in_the_database_is_refused_as_digest_mismatch(hou
     Request.objects.filter(pk=request.pk).update(payload={**request.payload, "colour": "red"})
     house.work(request)
     assert (request.state, request.end_code) == ("invalidated", "digest_mismatch")
+
+
+def test_r14_a_payload_changed_while_it_runs_is_not_taken_up_again(house):
+    request = house.approved()
+    changed = {**request.payload, "colour": "red"}
+    Request.objects.filter(pk=request.pk).update(
+        payload=changed, state="executing", started_at=house.now
+    )
+    house.work(request)
+    assert (request.state, request.end_code) == ("failed", "digest_mismatch")
+    assert not house.world.ran
+
+
+def test_r14_a_request_put_under_a_policy_that_asks_nobody_is_refused(house):
+    request = house.ask()
+    lax = PolicyVersion.objects.get(policy__name="test-sandbox")
+    request.policy_version, request.state, request.decided_at = lax, "approved", house.now
+    request.plan_digest = digests.plan_digest(asking.material(request))
+    request.save()
+    with transaction.atomic():
+        queue.enqueue(kind="request.execute", subject_id=request.pk)
+    house.work(request)
+    assert (request.state, request.end_code) == ("invalidated", "policy_changed")
+    assert not house.world.ran
     assert house.world.ran == []
 
 
