@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.harness import SIZES, Watch, chromium
+from tests.browser.harness import SIZES, Watch, chromium, shoot
 from tests.servers import Stack
 
 WAIT_MS = 60_000
@@ -32,6 +32,7 @@ class Person:
 
     def confirm(self) -> None:
         """Enter a fresh code on the step-up page."""
+        shoot(self.page, "step-up")
         self.page.get_by_role("textbox", name="Code").fill(self.code())
         self.page.locator("form:has(#id_otp_code) button[type=submit]").click()
         self.page.wait_for_load_state()

@@ -20,6 +20,7 @@ from playwright.sync_api import expect
 
 from keyvault.crypto import keys_dir
 from keyvault.launcher import demo
+from tests.browser.harness import shoot
 from tests.flows.people import Cast, Person, at_browsers
 from tests.servers import Stack
 
@@ -44,6 +45,10 @@ def ask_for_a_key(alice: Person) -> str:
     page.get_by_label("Lifetime in days").fill("30")
     page.get_by_label("Allowed hosts").fill("db.northwind.example")
     page.get_by_label("Purpose").fill("The triage agent reads orders to answer customers.")
+    page.get_by_label("Backup owner").select_option(label="Carol Jensen")
+    page.get_by_label("Labels").blur()
+    expect(page.get_by_role("complementary", name="If sent now")).to_contain_text("Bob Okafor")
+    shoot(page, "request-a-key")
     page.get_by_role("button", name="Send for approval").last.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text(KEY)
     return alice.path()
@@ -118,12 +123,14 @@ def edited_while_carol_reads(alice: Person, bob: Person, carol: Person, request:
     bob.decide(request, "approve")
     expect(bob.page.get_by_text("1 of 2 approvals")).to_be_visible()
     carol.go(request)
+    shoot(carol.page, "decide")
     edit(alice, request, calls="9000")
     carol.watch.expect("status of 409")
     carol.choose("approve", "Looks right to me.")
     expect(carol.page.get_by_role("heading", level=1)).to_contain_text("has changed")
     expect(carol.page.get_by_role("table").last).to_contain_text("9,000")
     expect(carol.page.get_by_label("Note to requester")).to_have_value("Looks right to me.")
+    shoot(carol.page, "changed-while-reading")
 
 
 def receipt_of(bob: Person, request: str, where: Path) -> Path:
@@ -160,6 +167,7 @@ def audited(dave: Person) -> None:
     events = dave.page.locator("table")
     for name in ("key.requested", "version.promoted", "secret.revealed", "key.revoked"):
         expect(events.get_by_text(name).first).to_be_visible()
+    shoot(dave.page, "audit")
     dave.go("/audit/verify/")
     dave.page.get_by_role("button", name=re.compile("^Verify")).click()
     expect(
@@ -176,6 +184,8 @@ def test_a_key_lives_from_asking_to_revocation(people: Cast, stack: Stack, tmp_p
     receipt = receipt_of(bob, request, tmp_path)
 
     approved(ask_to_reveal(alice), alice, bob)
+    alice.go(f"/keys/{KEY}/")
+    shoot(alice.page, "key")
     alice.go(f"/keys/{KEY}/versions/1/reveal/")
     value = reveal(alice)
     assert log_in(stack, value) == value["username"]
@@ -193,4 +203,6 @@ def test_a_key_lives_from_asking_to_revocation(people: Cast, stack: Stack, tmp_p
     assert verify_offline(receipt, stack, tmp_path).returncode != 0
 
     audited(people.sign_in("dave"))
+    bob.go("/")
+    shoot(bob.page, "overview")
     assert people.watch.messages == []
