@@ -277,6 +277,18 @@ def revise(
         key = new_key.reserved_by(request_id, person=person)
         declared = new_key.checked(declared, person=person)
         connection = new_key.connection(declared.connection)
+        action = CreateKey(
+            key_id=key.pk, owner_id=key.owner_id, asked_at=key.created_at, declared=declared
+        )
+        # First the request and then the key, as every end of a request locks them.
+        request = services.revise(
+            request_id=request_id,
+            action=action,
+            person=person,
+            now=now,
+            reason=reason,
+            ticket=ticket,
+        )
         inventory.redeclare(
             key_id=key.pk,
             declared=declared,
@@ -285,14 +297,4 @@ def revise(
             actor=people.actor(person),
             now=now,
         )
-        action = CreateKey(
-            key_id=key.pk, owner_id=key.owner_id, asked_at=key.created_at, declared=declared
-        )
-        return services.revise(
-            request_id=request_id,
-            action=action,
-            person=person,
-            now=now,
-            reason=reason,
-            ticket=ticket,
-        )
+        return request

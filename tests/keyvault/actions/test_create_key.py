@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from approvals import selectors
 from approvals.models import Request
@@ -134,6 +138,23 @@ def test_revise_clears_decisions_and_changes_what_is_made(house):
     house.say(house.cast.carol, request)
     house.work()
     assert Key.objects.get(request_id=request.pk).lifetime_days == 30
+
+
+def test_revise_locks_the_request_before_the_key_like_every_end_of_a_request(house):
+    request = house.ask()
+
+    with CaptureQueriesContext(connection) as queries:
+        create_key.revise(
+            person=house.cast.alice,
+            request_id=request.pk,
+            declared=declared(lifetime_days=30),
+            reason="Shorter.",
+            now=house.now,
+        )
+
+    locks = [query["sql"] for query in queries if "FOR UPDATE" in query["sql"]]
+    tables = [re.search(r'FROM "(\w+)"', text)[1] for text in locks]
+    assert tables[:2] == ["approvals_request", "keyvault_key"]
 
 
 def test_only_the_asker_revises(house):
