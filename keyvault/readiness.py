@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,10 +12,12 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 
 from approvals import queue
+from keyvault.actions import installation
 from keyvault.audit import sequencer
 from keyvault.vault import seals
 
 LATE = timedelta(seconds=60)
+SKEW = timedelta(seconds=5)
 _PING_S = 2.0
 
 
@@ -103,3 +105,73 @@ def _oldest_unsequenced_at() -> datetime | None:
 
 def _age_s(since: datetime | None, now: datetime) -> float | None:
     return max(0.0, (now - since).total_seconds()) if since else None
+
+
+class Light(StrEnum):
+    """OK lets set-up go on; WAIT is not known yet; RED says the mend."""
+
+    OK = "ok"
+    WAIT = "wait"
+    RED = "red"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the self-check: what was looked at, how it is, and the fact or the mend."""
+
+    title: str
+    light: Light
+    sentence: str
+
+
+def checks(*, now: datetime) -> list[Check]:
+    """Return what must hold before anybody is enrolled. Never raises."""
+    found = look(now=now)
+    if not found.has_database:
+        mend = "It does not answer. Start PostgreSQL, or mend DATABASE_URL."
+        return [Check("Database", Light.RED, mend)]
+    return [
+        Check("Database", Light.OK, "It answers."),
+        _queue_server(found),
+        _worker(found, now),
+        _kek(found),
+        _clock(now),
+    ]
+
+
+def _queue_server(found: Readiness) -> Check:
+    if found.has_queue_server:
+        return Check("Queue server", Light.OK, "It answers.")
+    mend = "It does not answer. Start Valkey or Redis, or mend KEYVAULT_BROKER_URL."
+    return Check("Queue server", Light.RED, mend)
+
+
+def _worker(found: Readiness, now: datetime) -> Check:
+    """Look whether the probe was taken, and whether anything else waits too long."""
+    title, late_s = "Clock and worker", LATE.total_seconds()
+    newest = queue.newest(kind=installation.PROBE, subject_id=installation.HERE)
+    if newest is not None and newest[0] == "done" and (found.oldest_due_s or 0) <= late_s:
+        return Check(title, Light.OK, "A job that was given out came back.")
+    waited_s = max(found.oldest_due_s or 0, _age_s(newest[1], now) or 0 if newest else 0)
+    if waited_s <= late_s:
+        return Check(title, Light.WAIT, "A job was given out. It comes back within seconds.")
+    mend = f"A job waits for {waited_s:.0f} s. Start `manage.py clock` and a Celery worker."
+    return Check(title, Light.RED, mend)
+
+
+def _kek(found: Readiness) -> Check:
+    if found.is_sealed:
+        return Check("Key-encryption key", Light.RED, found.seal)
+    return Check("Key-encryption key", Light.OK, "It opens the vault.")
+
+
+def _clock(now: datetime) -> Check:
+    """Compare with the database's clock: codes of an authenticator app live by this one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
+        there = datetime.fromtimestamp(float(cursor.fetchone()[0]), tz=UTC)
+    apart_s = abs((there - now).total_seconds())
+    if apart_s <= SKEW.total_seconds():
+        return Check("Clock", Light.OK, f"{apart_s:.1f} s from the database's.")
+    mend = f"{apart_s:.0f} s from the database's. Run NTP on both hosts."
+    return Check("Clock", Light.RED, mend)

@@ -94,6 +94,12 @@ def mark_rung(job_ids: Sequence[int]) -> None:
     Job.objects.filter(pk__in=job_ids).update(rung_at=Now())
 
 
+def newest(*, kind: str, subject_id: UUID) -> tuple[str, datetime] | None:
+    """Return state and time of promise of the newest job of a kind and subject."""
+    row = Job.objects.filter(kind=kind, subject_id=subject_id).order_by("-id").first()
+    return (row.state, row.created_at) if row else None
+
+
 def oldest_due_at() -> datetime | None:
     """Return when the oldest job became due that nobody has taken; None when nothing waits.
 

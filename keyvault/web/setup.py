@@ -13,14 +13,17 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
+from keyvault import readiness
 from keyvault.accounts import factors, gates, lockout, names, origin, sessions, setup
 from keyvault.actions import installation
 from keyvault.web import signin
 from keyvault.web.signin import CodeForm, RecoveryForm
 
 RIGHT = "setup_right"
-TOKEN, PERSON, FACTOR, CODES = "token", "person", "factor", "codes"
-STEPS = {TOKEN: 1, PERSON: 2, FACTOR: 3, CODES: 4}
+CHECKED = "setup_checked"
+TOKEN, CHECKS, PERSON, FACTOR, CODES = "token", "checks", "person", "factor", "codes"
+STEPS = {TOKEN: 1, CHECKS: 2, PERSON: 3, FACTOR: 4, CODES: 5}
+CHECK_AGAIN_S = "3"
 REFUSED = (
     "That token is wrong, was used, or is older than 30 minutes. "
     "On this host, ./kv manage setup_token prints a new one."
@@ -83,6 +86,8 @@ def _due(request: HttpRequest) -> str:
     """Return the step that this browser has reached; the token opened it, nothing else does."""
     if RIGHT not in request.session:
         return TOKEN
+    if CHECKED not in request.session:
+        return CHECKS
     if not request.user.is_authenticated:
         return PERSON
     return CODES if sessions.is_verified(request) else FACTOR
@@ -91,6 +96,8 @@ def _due(request: HttpRequest) -> str:
 def _show(
     request: HttpRequest, step: str, form: forms.Form | None = None, *, status: int = 200
 ) -> HttpResponse:
+    if step == CHECKS:
+        return _show_checks(request)
     blank = {TOKEN: TokenForm, PERSON: PersonForm, FACTOR: CodeForm, CODES: RecoveryForm}
     context: dict[str, object] = {
         "form": form or blank[step](),
@@ -119,6 +126,36 @@ def _take_token(request: HttpRequest) -> HttpResponse:
         return _again(request, TOKEN, TokenForm(request.POST), signin.locked_sentence(error))
     sessions.cycle(request)
     request.session[RIGHT] = True
+    request.session.pop(CHECKED, None)
+    installation.probe()
+    return redirect("setup")
+
+
+def _show_checks(request: HttpRequest) -> HttpResponse:
+    """Show how the parts of this installation are; look again while one is not known yet."""
+    found = readiness.checks(now=timezone.now())
+    lights = {check.light for check in found}
+    context = {
+        "checks": found,
+        "is_red": readiness.Light.RED in lights,
+        "may_go_on": lights == {readiness.Light.OK},
+        "place": STEPS[CHECKS],
+    }
+    is_refused = request.method == "POST"
+    response = render(
+        request, "keyvault/setup/checks.html", context, status=409 if is_refused else 200
+    )
+    if not context["may_go_on"] and not is_refused:
+        response["Refresh"] = CHECK_AGAIN_S
+    return response
+
+
+def _take_checks(request: HttpRequest) -> HttpResponse:
+    """Go on when everything is well; what was shown a while ago does not count."""
+    found = readiness.checks(now=timezone.now())
+    if any(check.light != readiness.Light.OK for check in found):
+        return _show_checks(request)
+    request.session[CHECKED] = True
     return redirect("setup")
 
 
@@ -165,7 +202,7 @@ def _take_codes(request: HttpRequest) -> HttpResponse:
             request, CODES, RecoveryForm(request.POST), "That is not the code that was asked for."
         )
     installation.finish_setup(user=user, now=now)
-    del request.session[RIGHT]
+    del request.session[RIGHT], request.session[CHECKED]
     return redirect("welcome")
 
 
@@ -175,6 +212,7 @@ def _show_codes(request: HttpRequest, fresh: list[str]) -> HttpResponse:
 
 _TAKERS: dict[str, Callable[[HttpRequest], HttpResponse]] = {
     TOKEN: _take_token,
+    CHECKS: _take_checks,
     PERSON: _take_person,
     FACTOR: _take_factor,
     CODES: _take_codes,

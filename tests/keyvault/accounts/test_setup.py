@@ -12,9 +12,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from approvals import queue
+from keyvault import readiness
 from keyvault.accounts import codes, invitations, lockout, selectors, setup, totp
 from keyvault.accounts.devices import TOTPDevice
 from keyvault.accounts.models import Installation, Invitation, SetupToken, User
+from keyvault.crypto import keyring
 from tests import cast as people
 
 SETUP = "/setup/"
@@ -45,10 +48,22 @@ def number_asked(page):
     return int(re.search(r"Type back code number ([0-9]+)", page.content.decode())[1])
 
 
+def work():
+    """Do every job that is due, as a worker would."""
+    for job_id in queue.due(ring_again=timedelta(0)):
+        queue.run(job_id, worker="tests", now=timezone.now())
+
+
+def to_person(client):
+    """Go through set-up up to the form of the first administrator."""
+    post(client, "token", token=setup.make_token(now=timezone.now()))
+    work()
+    assert post(client, "checks").status_code == 302
+
+
 def to_codes(client):
     """Go through set-up up to the page with the recovery codes."""
-    token = setup.make_token(now=timezone.now())
-    post(client, "token", token=token)
+    to_person(client)
     post(client, "person", **FRANK)
     assert "Add your second factor" in client.get(SETUP).content.decode()
     return post(client, "factor", code=pending_code(User.objects.get()))
@@ -126,7 +141,7 @@ def test_guessing_the_token_is_locked_out():
 
 def test_no_step_can_be_taken_without_the_token():
     client = Client()
-    for step in ("person", "factor", "codes"):
+    for step in ("checks", "person", "factor", "codes"):
         page = post(client, step, **FRANK)
         assert "Set-up token" in page.content.decode()
     assert not User.objects.exists()
@@ -134,7 +149,7 @@ def test_no_step_can_be_taken_without_the_token():
 
 def test_a_weak_password_and_a_bad_name_are_said_beside_their_fields():
     client = Client()
-    post(client, "token", token=setup.make_token(now=timezone.now()))
+    to_person(client)
     weak = post(client, "person", **FRANK | {"password": "password1234"})
     assert weak.status_code == 422
     assert "too common" in weak.content.decode()
@@ -171,7 +186,7 @@ def test_the_command_prints_a_token_that_works():
 
 def test_the_qr_code_is_inline_svg_beside_the_same_seed_as_text():
     client = Client()
-    post(client, "token", token=setup.make_token(now=timezone.now()))
+    to_person(client)
     post(client, "person", **FRANK)
     text = client.get(SETUP).content.decode()
     assert re.search(r'<path d="M[0-9hvzM -]+" fill="#000"/>', text)
@@ -316,3 +331,53 @@ def test_of_ten_who_race_for_one_invitation_one_gets_in(cast, monkeypatch):
         thread.join()
     assert sorted(outcomes) == ["in"] + ["refused"] * 9
     assert selectors.is_in(User.objects.get(username="heidi"), "payments")
+
+
+def test_set_up_waits_until_a_worker_has_proved_itself():
+    client = Client()
+    post(client, "token", token=setup.make_token(now=timezone.now()))
+
+    page = client.get(SETUP)
+    assert "Waiting" in page.content.decode()
+    assert page["Refresh"] == "3"
+    assert post(client, "checks").status_code == 409
+    assert "Self-check" in post(client, "person", **FRANK).content.decode()
+    assert not User.objects.exists()
+
+    work()
+    page = client.get(SETUP)
+    assert "Continue" in page.content.decode()
+    assert "Refresh" not in page
+    assert post(client, "checks").status_code == 302
+    assert "Who are you" in client.get(SETUP).content.decode()
+
+
+def lights(**changes):
+    now = changes.pop("now", timezone.now())
+    return {check.title: check for check in readiness.checks(now=now)}
+
+
+def test_each_red_line_of_the_self_check_says_its_mend(monkeypatch):
+    to_person(Client())
+    assert {check.light for check in lights().values()} == {"ok"}
+
+    late = lights(now=timezone.now() + timedelta(minutes=2))
+    assert late["Clock"].light == "red"
+    assert "NTP" in late["Clock"].sentence
+
+    monkeypatch.setattr(readiness, "ping_queue_server", lambda _url: False)
+    assert "KEYVAULT_BROKER_URL" in lights()["Queue server"].sentence
+
+    keyring.uninstall("The file kek is missing.")
+    assert lights()["Key-encryption key"] == readiness.Check(
+        "Key-encryption key", readiness.Light.RED, "The file kek is missing."
+    )
+
+
+def test_a_job_that_nobody_takes_for_a_minute_is_red():
+    post(Client(), "token", token=setup.make_token(now=timezone.now()))
+
+    found = lights(now=timezone.now() + timedelta(seconds=90))["Clock and worker"]
+
+    assert found.light == "red"
+    assert "Celery worker" in found.sentence
