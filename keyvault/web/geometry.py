@@ -30,13 +30,17 @@ def day(moment: date) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One stretch of a bar: place, width, CSS class, and a label at its middle."""
+    """One stretch of a bar: place, width, CSS class, and a label at its middle.
+
+    `anchor` keeps a label inside the drawing where the middle is near an end.
+    """
 
     x: str
     width: str
     css: str
     label: str = ""
     middle: str = ""
+    anchor: str = "middle"
 
 
 # --- the lifeline of a key ---------------------------------------------------------------
@@ -111,6 +115,7 @@ def _segment(version: Version, place: _Place, now: datetime) -> Segment:
         css=_VERSION_CSS[version.state],
         label=f"v{version.number}" if is_current or width >= _LABEL_ROOM else "",
         middle=percent(left + width / 2),
+        anchor=_anchor(left + width / 2),
     )
 
 

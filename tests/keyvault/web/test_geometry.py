@@ -126,3 +126,14 @@ def test_months_name_their_first_days():
         ("42.2%", "1 Jan"),
         ("76.7%", "1 Feb"),
     )
+
+
+def test_the_label_of_a_version_made_just_now_stays_inside_the_drawing():
+    made = datetime(2026, 11, 23, tzinfo=UTC)
+    version = geometry.Version(number=1, start=made, end=None, state="current")
+
+    life = geometry.lifeline(
+        created=made, expires=made + timedelta(days=30), versions=[version], now=made
+    )
+
+    assert life.segments[0].anchor == "start"
