@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from keyvault.audit.events import EVENTS
-from keyvault.audit.models import Outcome
+from keyvault.audit.models import Event, Outcome
 from keyvault.audit.query import Name, Query, Span, Term, Value, Word, parse
 
 DEFAULT = "time:7d"
@@ -82,6 +82,13 @@ def _of_kind(kind: str) -> Callable[[Value], Q]:
     return lambda value: Q(subject_kind=kind) & _compare(value, "subject_label", "subject_id")
 
 
+def _key(value: Value) -> Q:
+    """Match what happened to a key, and who asked for it and decided: the request's own lines."""
+    about = _of_kind("key")(value)
+    requests = Event.objects.filter(about, request_id__isnull=False).values("request_id")
+    return about | Q(request_id__in=requests)
+
+
 def _request(value: Value) -> Q:
     found = Q(subject_kind="request") & _compare(value, "subject_label", "subject_id")
     try:
@@ -114,7 +121,7 @@ _MEANING: Mapping[str, Callable[[Value], Q]] = {
     "action": _columns("event"),
     "target": _columns("subject_label", "subject_id"),
     "target-kind": _columns("subject_kind"),
-    "key": _of_kind("key"),
+    "key": _key,
     "connection": _of_kind("connection"),
     "agent": lambda value: Q(actor_kind="agent") & _compare(value, "actor_label", "actor_id"),
     "request": _request,

@@ -25,7 +25,7 @@ def mixed(write):
     write(3)
     write(1, outcome="refused")
     write(1, actor=BOT)
-    write(1, subject=Subject("connection", "c-1", "main-db"))
+    write(1, subject=Subject("connection", "c-1", "main-db"), request_id=uuid.UUID(int=6))
     write(1, event="attempt.written", fields={"provider": "postgresql", "act": "create"})
     write(1, request_id=REQUEST)
     write(1, event="request.decided", fields={"method": "totp", "verdict": "approve"})
@@ -79,6 +79,16 @@ def _found(raw):
 )
 def test_a_filter_finds(raw, count, mixed):
     assert _found(raw) == count
+
+
+def test_a_key_is_found_with_the_decisions_about_it(write):
+    write(1, request_id=REQUEST)
+    asked = Subject("request", str(REQUEST), "REQ-1000")
+    write(1, subject=asked, request_id=REQUEST)
+    write(1, subject=Subject("request", str(uuid.UUID(int=9)), "REQ-1001"), request_id=None)
+
+    assert _found("key:billing-reader") == 2
+    assert _found("-key:billing-reader") == 1
 
 
 def test_every_name_of_the_language_has_a_meaning(mixed):
