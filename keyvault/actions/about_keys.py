@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from approvals import ports, selectors
+from approvals import digests, ports, selectors
 from approvals.ports import Actor
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import ADMINISTRATORS, AUDITORS
 from keyvault.connections.models import Connection
+from keyvault.connections.selectors import open_attempts
 from keyvault.inventory import access, limits
 from keyvault.inventory.models import Environment, Key
 
@@ -89,6 +90,42 @@ def refuse_second(key: Key, kind: str, sentence: str) -> None:
     for request in selectors.for_subject("key", key.pk):
         if request.kind == kind and request.is_open:
             raise AlreadyAsked(sentence, request.pk)
+
+
+def server(connection: Connection) -> dict[str, str | int]:
+    """Return the part of a plan's body that names where its Connection leads.
+
+    "server" is a digest of the settings without the credential, which may be
+    mended while a request runs.
+    """
+    leads_to = digests.act_digest(
+        kind="server",
+        provider=connection.provider,
+        config=dict(connection.config),
+        allowed_hosts=list(connection.allowed_hosts),
+    )
+    return {
+        "connection_id": str(connection.pk),
+        "connection_revision": connection.revision,
+        "server": leads_to,
+    }
+
+
+def require_server(key: Key, request_id: UUID) -> None:
+    """Stop a run whose Connection leads elsewhere than the plan that was approved.
+
+    A run that is taken up again renders no plan, so this is looked at by
+    itself. Raises CannotExecute; NeedsPerson where a call was made already,
+    because what it left behind is at the server of before.
+    """
+    request = next(row for row in selectors.for_subject("key", key.pk) if row.pk == request_id)
+    if request.plan["body"]["server"] == server(key.connection)["server"]:
+        return
+    sentence = f"{key.connection.title} leads to another server than the one approved."
+    if open_attempts(key.pk):
+        mend = "A call was made there already: have it changed back, then go on."
+        raise ports.NeedsPerson("server_changed", f"{sentence} {mend}")
+    raise ports.CannotExecute("server_changed", f"{sentence} Ask again.")
 
 
 def environment_line(environment: Environment) -> tuple[str, str]:

@@ -112,8 +112,7 @@ class CreateKey:
                 "key_id": str(self.key_id),
                 "declared": declared.to_json(),
                 "protected": environment.protected,
-                "connection_id": str(connection.pk),
-                "connection_revision": connection.revision,
+                **about_keys.server(connection),
             },
             breaks=("Nothing that works today changes: a new credential is added.",),
             undo=f"Revoke {declared.name}; that needs approval of its own.",
@@ -134,7 +133,8 @@ class CreateKey:
 
     def execute(self, *, request_id: UUID, run: Run) -> Outcome:
         """Create the credential, seal it and put the key live. Idempotent on `request_id`."""
-        key = self._settle_row(request_id, run)
+        if (key := self._settle_row(request_id, run)).state != KeyState.LIVE:
+            about_keys.require_server(key, request_id)
         version = issuing.issue(
             key=key,
             request_id=request_id,

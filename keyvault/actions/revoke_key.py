@@ -91,7 +91,7 @@ class RevokeKey:
             body={
                 "key_id": str(key.pk),
                 "versions": [str(version.pk) for version in live],
-                "connection_revision": key.connection.revision,
+                **about_keys.server(key.connection),
                 "kill_sessions": self.kill_sessions,
             },
             breaks=(
@@ -119,6 +119,8 @@ class RevokeKey:
     def execute(self, *, request_id: UUID, run: Run) -> Outcome:
         """Revoke at the provider, then in the inventory. Idempotent on `request_id`."""
         key = self._key()
+        if key.state != KeyState.REVOKED:
+            about_keys.require_server(key, request_id)
         issuing.revoke(
             key=key,
             request_id=request_id,

@@ -4,10 +4,11 @@ import re
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from approvals import selectors
-from approvals.models import Request
+from approvals import queue, selectors
+from approvals.models import Job, Request
 from approvals.ports import NotVisible
 from approvals.services import Closed, withdraw
 from keyvault.accounts.models import Team
@@ -17,6 +18,7 @@ from keyvault.connections.models import Connection
 from keyvault.inventory import access
 from keyvault.inventory.models import Key
 from keyvault.inventory.services import NameTaken
+from keyvault.providers import base
 from keyvault.vault import selectors as versions
 from tests.keyvault.actions.conftest import declared
 
@@ -206,6 +208,52 @@ def test_a_changed_connection_invalidates_an_approved_request(house):
     assert row(request).state == "invalidated"
     assert not house.fake.alive()
     assert Key.objects.get(request_id=request.pk).released_at is not None
+
+
+def point_elsewhere() -> None:
+    """Change where the Connection leads, and let every job be due now."""
+    Connection.objects.update(revision=2, config={"host": "evil.example.com"})
+    Job.objects.filter(state="ready").update(due_at=Now())
+
+
+def test_a_run_that_is_taken_up_again_makes_nothing_at_another_server(house):
+    request = house.ask()
+    house.say(house.cast.bob, request)
+    house.fake.fail("prepare", base.Transient("Busy."))
+    house.work()
+    assert row(request).state == "executing"
+
+    point_elsewhere()
+    house.work()
+
+    assert (row(request).state, row(request).end_code) == ("failed", "server_changed")
+    assert not house.fake.alive()
+
+
+def test_a_call_whose_answer_was_lost_waits_until_its_server_is_back(house):
+    request = house.ask()
+    house.say(house.cast.bob, request)
+    house.fake.fail("create", base.Ambiguous("No answer."))
+    house.work()
+
+    point_elsewhere()
+    house.work()
+
+    assert row(request).state == "executing"
+    assert [job.code for job in queue.held()] == ["server_changed"]
+
+
+def test_a_new_credential_of_the_same_server_is_no_reason_to_stop(house):
+    request = house.ask()
+    house.say(house.cast.bob, request)
+    house.fake.fail("prepare", base.Transient("Busy."))
+    house.work()
+
+    Connection.objects.update(revision=2)
+    Job.objects.filter(state="ready").update(due_at=Now())
+    house.work()
+
+    assert row(request).state == "done"
 
 
 def test_running_twice_makes_one_credential(house):

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import pytest
+from django.db.models.functions import Now
 
-from approvals.models import Request
+from approvals import queue
+from approvals.models import Job, Request
 from approvals.ports import NotPresent, NotVisible
 from keyvault.actions import about_keys, revoke_key
+from keyvault.connections.models import Connection
 from keyvault.inventory import access
 from keyvault.inventory.models import Key
+from keyvault.providers import base
 from keyvault.vault import selectors as versions
 from tests import cast as people
 
@@ -91,3 +95,19 @@ def test_a_key_that_was_never_created_cannot_be_revoked(house):
 
     with pytest.raises(NotVisible):
         house.revoke(Key.objects.get())
+
+
+def test_a_revocation_that_is_taken_up_again_says_nothing_of_another_server(house):
+    key = house.create()
+    request = house.revoke(key)
+    house.say(house.cast.bob, request)
+    house.fake.fail("revoke", base.Transient("Busy."))
+    house.work()
+
+    Connection.objects.update(revision=2, config={"host": "elsewhere.example.com"})
+    Job.objects.filter(state="ready").update(due_at=Now())
+    house.work()
+
+    key.refresh_from_db()
+    assert key.state == "live", "the server of before still takes the value"
+    assert [job.code for job in queue.held()] == ["server_changed"]
