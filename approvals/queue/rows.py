@@ -94,6 +94,29 @@ def mark_rung(job_ids: Sequence[int]) -> None:
     Job.objects.filter(pk__in=job_ids).update(rung_at=Now())
 
 
+class NotOpen(Exception):
+    """The job runs, is done, or was never promised: too late to call it off."""
+
+
+def open_jobs(*, kind: str) -> list[tuple[UUID, datetime]]:
+    """Return subject and due time of the jobs of a kind that have not been done yet."""
+    rows = Job.objects.filter(kind=kind, state__in=_OPEN).order_by("due_at", "id")
+    return list(rows.values_list("subject_id", "due_at"))
+
+
+def cancel(*, kind: str, subject_id: UUID) -> None:
+    """Call a job off that no worker has begun, in the caller's transaction. Raises NotOpen.
+
+    One guarded update races the worker's claim: exactly one of them wins.
+    """
+    _assert_in_transaction()
+    waiting = Job.objects.filter(
+        kind=kind, subject_id=subject_id, state__in=(Job.State.READY, Job.State.HELD)
+    )
+    if not waiting.update(state=Job.State.DONE, code="cancelled", ended_at=Now()):
+        raise NotOpen("It has begun or is over; it can no longer be called off.")
+
+
 def newest(*, kind: str, subject_id: UUID) -> tuple[str, datetime] | None:
     """Return state and time of promise of the newest job of a kind and subject."""
     row = Job.objects.filter(kind=kind, subject_id=subject_id).order_by("-id").first()

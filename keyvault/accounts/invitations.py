@@ -144,10 +144,13 @@ def find_open(invitation_id: UUID, *, now: datetime) -> Invitation:
     return row
 
 
-def show_code(*, invitation_id: UUID, person: User, now: datetime) -> tuple[Invitation, str]:
+def show_code(
+    *, invitation_id: UUID, person: User, now: datetime, actor: Actor | None = None
+) -> tuple[Invitation, str]:
     """Make a new code and return it, to show once; an earlier one stops working.
 
-    Only the person who invited may. Raises NotVisible.
+    Only the person who invited may; `actor` is the host where it acts for them. Raises
+    NotVisible.
     """
     with transaction.atomic(durable=True):
         row = find_open(invitation_id, now=now)
@@ -156,7 +159,7 @@ def show_code(*, invitation_id: UUID, person: User, now: datetime) -> tuple[Invi
         code = codes.new()
         row.code_digest = _digest(row, code)
         row.save(update_fields=["code_digest"])
-        _record("invitation.code_shown", row, actor=selectors.actor(person), now=now)
+        _record("invitation.code_shown", row, actor=actor or selectors.actor(person), now=now)
     return row, code
 
 
@@ -164,8 +167,9 @@ def withdraw(*, invitation_id: UUID, person: User, now: datetime) -> None:
     """Close an invitation before it is used. Raises NotVisible."""
     with transaction.atomic(durable=True):
         row = find_open(invitation_id, now=now)
-        row.withdrawn_at = now
-        row.save(update_fields=["withdrawn_at"])
+        unused = Invitation.objects.filter(pk=row.pk, used_at=None, withdrawn_at=None)
+        if not unused.update(withdrawn_at=now):
+            raise NotVisible(str(invitation_id))
         _record("invitation.withdrawn", row, actor=selectors.actor(person), now=now)
 
 
@@ -177,6 +181,7 @@ def accept(*, invitation_id: UUID, code: str, password: str, ip: str, now: datet
     """
     with _attempt(invitation_id, ip=ip, now=now), transaction.atomic(durable=True):
         row = _spend(invitation_id, code, Invitation.Purpose.JOIN, now=now)
+        _refuse_leftover(row)
         actor = Actor("user", row.username, row.name)
         user = services.create_user(
             username=row.username,
@@ -193,6 +198,13 @@ def accept(*, invitation_id: UUID, code: str, password: str, ip: str, now: datet
             )
         _settle(row, user, now=now)
         return user
+
+
+def _refuse_leftover(row: Invitation) -> None:
+    """Refuse what nobody approved once others can: solo mode leaves no open door behind."""
+    administrators.lock()
+    if row.request_id is None and not administrators.solo():
+        raise BadInvitation("made in solo mode, which is over")
 
 
 def accept_enrolment(*, invitation_id: UUID, code: str, ip: str, now: datetime) -> User:

@@ -117,6 +117,12 @@ def is_enrolled(user: User) -> bool:
     return bool(enrolled([user.pk]))
 
 
+def enrolled_ids() -> set[UUID]:
+    """Return everybody active who has a confirmed second factor."""
+    active = User.objects.filter(is_active=True).values_list("pk", flat=True)
+    return set(enrolled(list(active)))
+
+
 def linked(users: Iterable[User]) -> dict[UUID, frozenset[UUID]]:
     """Return for each person the other accounts of the same human, by mailbox."""
     asked = list(users)

@@ -35,6 +35,9 @@ COMMANDS = {
     "verify": Command("keyvault.cli.verify", "check a receipt or an audit export, offline"),
     "audit": Command("keyvault.cli.audit", "verify, export or search the ledger"),
     "keys": Command("keyvault.cli.keys", "print the public keys that verifiers pin"),
+    "recover-admin": Command(
+        "keyvault.cli.recover_admin", "reset an administrator's second factor, after 24 hours"
+    ),
     "doctor": Command("keyvault.cli.doctor", "say what is wrong with this installation"),
     "manage": Command("keyvault.cli.manage", "run a Django command in this installation"),
     "lock": Command("keyvault.cli.lock", "resolve the dependencies anew into requirements/"),
@@ -75,7 +78,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:<8}{command.help}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<14}{command.help}" for name, command in COMMANDS.items()]
     return "\n".join(["usage: keyvault COMMAND [options]", "", *lines])
 
 

@@ -17,6 +17,7 @@ from approvals import selectors as approvals
 from approvals.ports import NotVisible
 from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as accounts
+from keyvault.actions import recover_administrator
 from keyvault.audit import trust as audit
 from keyvault.findings import selectors as findings
 from keyvault.vault import seals
@@ -63,6 +64,8 @@ def system(request: HttpRequest) -> HttpResponse:
         "nav": "system",
         "now": now,
         "blocks": blocks(now),
+        "recoveries": known("recoveries", recover_administrator.waiting),
+        "may_cancel": accounts.has_role(person, MENDERS),
         "keys": known("signing keys", signing_keys),
         "held": known("held jobs", lambda: held(person)),
         "findings": known("findings", lambda: open_findings(person)),
