@@ -46,10 +46,20 @@ def solo() -> bool:
 
 
 def require_two_without(person_id: UUID) -> None:
-    """Raise LastAdministrators when fewer than two would stay; call under `lock`."""
-    if not solo() and enrolled().exclude(id=person_id).count() < LEAST:
+    """Raise LastAdministrators when too few would stay; call under `lock`.
+
+    Two must stay, and in solo mode one: with none, nobody could ever act here again.
+    """
+    least, word = (1, "no administrator") if solo() else (LEAST, "fewer than two administrators")
+    if enrolled().exclude(id=person_id).count() < least:
+        raise LastAdministrators(f"That would leave {word}. Make another person one first.")
+
+
+def require_another(person_id: UUID) -> None:
+    """Raise LastAdministrators when no other enrolled administrator is left; call under `lock`."""
+    if not enrolled().exclude(id=person_id).exists():
         raise LastAdministrators(
-            "That would leave fewer than two administrators. Make another person one first."
+            "Nobody else could let this person in again. Make another person administrator first."
         )
 
 

@@ -11,9 +11,10 @@ from uuid import UUID
 
 from django.contrib.auth.models import Group
 from django.contrib.auth.password_validation import validate_password
+from django.db.models import F
 
 from approvals.ports import Actor, Subject
-from keyvault.accounts import administrators, factors, selectors
+from keyvault.accounts import administrators, factors, notices, selectors
 from keyvault.accounts.models import (
     ADMINISTRATORS,
     AUDITORS,
@@ -142,7 +143,7 @@ def deactivate(*, user: User, now: datetime, actor: Actor, request_id: UUID | No
     if selectors.has_role(user, ADMINISTRATORS):
         administrators.require_two_without(user.pk)
     closed = User.objects.filter(pk=user.pk, is_active=True)
-    if closed.update(is_active=False, deactivated_at=now, session_epoch=user.session_epoch + 1):
+    if closed.update(is_active=False, deactivated_at=now, session_epoch=F("session_epoch") + 1):
         ledger.record(
             "person.deactivated",
             actor=actor,
@@ -162,8 +163,8 @@ def reset_factor(
     administrators.lock()
     factors.discard(user=user)
     user.factor_changed_at, user.may_enrol_until = now, None
-    user.session_epoch += 1
-    user.save(update_fields=["factor_changed_at", "may_enrol_until", "session_epoch"])
+    user.save(update_fields=["factor_changed_at", "may_enrol_until"])
+    _next_epoch(user)
     ledger.record(
         "factor.reset",
         actor=actor,
@@ -171,6 +172,7 @@ def reset_factor(
         now=now,
         request_id=request_id,
     )
+    notices.promise(notices.FACTOR_RESET, user)
 
 
 def change_password(*, user: User, password: str, now: datetime, actor: Actor) -> None:
@@ -183,6 +185,11 @@ def change_password(*, user: User, password: str, now: datetime, actor: Actor) -
 
 def end_sessions(*, user: User, now: datetime, actor: Actor) -> None:
     """End every session of a person with its next request."""
-    user.session_epoch += 1
-    user.save(update_fields=["session_epoch"])
+    _next_epoch(user)
     ledger.record("sessions.ended", actor=actor, subject=selectors.subject(user), now=now)
+
+
+def _next_epoch(user: User) -> None:
+    """End the sessions of before, also where `user` was read before another end of sessions."""
+    User.objects.filter(pk=user.pk).update(session_epoch=F("session_epoch") + 1)
+    user.refresh_from_db(fields=["session_epoch"])

@@ -12,8 +12,8 @@ from django.db import transaction
 
 from approvals import ports
 from approvals import services as approvals
-from keyvault.accounts import invitations, selectors, services
-from keyvault.accounts.models import User
+from keyvault.accounts import administrators, invitations, selectors, services
+from keyvault.accounts.models import ADMINISTRATORS, User
 from keyvault.actions import persons
 
 if TYPE_CHECKING:
@@ -96,19 +96,21 @@ class ResetFactor:
         done = ports.Outcome(f"The factor of {user} is reset. The code is under People.")
         if selectors.invitation_of(request_id) is not None:
             return done
-        with transaction.atomic(durable=True):
-            run.fence()
-            services.reset_factor(
-                user=user, now=run.now, actor=persons.WORKER, request_id=request_id
-            )
-            invitations.invite_to_enrol(
-                user=user,
-                invited_by=selectors.user(self.asked_by),
-                now=run.now,
-                request_id=request_id,
-            )
+        try:
+            with transaction.atomic(durable=True):
+                run.fence()
+                self._reset(user, request_id, run.now)
+        except administrators.LastAdministrators as error:
+            raise ports.CannotExecute("last_administrators", str(error)) from error
         run.reached("factor:reset")
         return done
+
+    def _reset(self, user: User, request_id: UUID, now: datetime) -> None:
+        _require_another(user)
+        services.reset_factor(user=user, now=now, actor=persons.WORKER, request_id=request_id)
+        invitations.invite_to_enrol(
+            user=user, invited_by=selectors.user(self.asked_by), now=now, request_id=request_id
+        )
 
     def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
         """Do nothing: asking reserves nothing."""
@@ -117,10 +119,19 @@ class ResetFactor:
 def ask(*, person: User, subject_id: UUID, reason: str, now: datetime) -> Request:
     """Ask to reset somebody's factor.
 
-    Raises gates.MissingRight, NotVisible, and what `approvals.services.submit` raises.
+    Raises gates.MissingRight, NotVisible, LastAdministrators, and what
+    `approvals.services.submit` raises.
     """
     persons.require_asker(person)
     user = selectors.user(subject_id)
     with transaction.atomic(durable=True):
+        _require_another(user)
         action = ResetFactor(person_id=user.pk, asked_by=person.pk)
         return approvals.submit(action=action, requester=person, reason=reason, now=now)
+
+
+def _require_another(user: User) -> None:
+    """Refuse to lock out the one administrator who could hand out the new code."""
+    administrators.lock()
+    if selectors.has_role(user, ADMINISTRATORS):
+        administrators.require_another(user.pk)

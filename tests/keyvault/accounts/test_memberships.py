@@ -98,6 +98,14 @@ def test_an_administrator_without_a_factor_does_not_count(cast):
         people.leave(cast.grace, "administrators", now=cast.now)
 
 
+def test_two_ends_of_sessions_at_once_both_count(cast):
+    first, second = (User.objects.get(pk=cast.grace.pk) for _ in range(2))
+    with transaction.atomic():
+        services.end_sessions(user=first, now=cast.now, actor=people.HOST)
+        services.reset_factor(user=second, now=cast.now, actor=people.HOST)
+    assert User.objects.get(pk=cast.grace.pk).session_epoch == cast.grace.session_epoch + 2
+
+
 def test_solo_mode_never_returns(cast):
     with transaction.atomic():
         services.reset_factor(user=cast.grace, now=cast.now, actor=people.HOST)

@@ -4,6 +4,7 @@ import re
 import threading
 from datetime import timedelta
 from io import StringIO
+from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -13,10 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from approvals import queue
+from approvals.ports import NotVisible
 from keyvault import readiness
-from keyvault.accounts import codes, invitations, lockout, selectors, setup, totp
+from keyvault.accounts import administrators, codes, invitations, lockout, selectors, setup, totp
 from keyvault.accounts.devices import TOTPDevice
 from keyvault.accounts.models import Installation, Invitation, SetupToken, User
+from keyvault.actions import change_membership, deactivate_person, reset_factor
 from keyvault.crypto import keyring
 from tests import cast as people
 
@@ -211,6 +214,25 @@ def enrol(client, username):
     return client.post(reverse("enrol"), {"code": code})
 
 
+def _leave(frank):
+    change_membership.ask(
+        person=frank,
+        subject_id=frank.pk,
+        group="administrators",
+        verb="leave",
+        reason="Done.",
+        now=timezone.now(),
+    )
+
+
+def _deactivate(frank):
+    deactivate_person.ask(person=frank, subject_id=frank.pk, reason="Done.", now=timezone.now())
+
+
+def _reset(frank):
+    reset_factor.ask(person=frank, subject_id=frank.pk, reason="New phone.", now=timezone.now())
+
+
 def test_the_second_administrator_ends_solo_mode_by_enrolling():
     frank, grace = Client(), Client()
     set_up(frank)
@@ -225,6 +247,40 @@ def test_the_second_administrator_ends_solo_mode_by_enrolling():
     assert grace.get("/people/").status_code == 200
     assert frank.get(reverse("welcome")).headers["Location"] == reverse("overview")
     assert Installation.objects.get().left_solo_at is not None
+
+
+def test_an_invitation_of_solo_mode_ends_with_solo_mode():
+    frank, grace = Client(), Client()
+    set_up(frank)
+    link, code = invite_grace(frank)
+    invited_by = User.objects.get(username="frank")
+    spare = invitations.invite_second(
+        username="frank2", name="Spare", email="", invited_by=invited_by, now=timezone.now()
+    )
+    _, spare_code = invitations.show_code(
+        invitation_id=spare.pk, person=invited_by, now=timezone.now()
+    )
+    grace.post(link, {"code": code, "password": people.PASSWORD})
+    enrol(grace, "grace")
+
+    with pytest.raises(invitations.BadInvitation):
+        invitations.accept(
+            invitation_id=spare.pk,
+            code=spare_code,
+            password=people.PASSWORD,
+            ip="192.0.2.1",
+            now=timezone.now(),
+        )
+    assert not User.objects.filter(username="frank2").exists()
+
+
+@pytest.mark.parametrize("ask", [_leave, _deactivate, _reset])
+def test_the_only_administrator_cannot_be_locked_out(ask):
+    set_up(Client())
+    frank = User.objects.get(username="frank")
+
+    with pytest.raises(administrators.LastAdministrators):
+        ask(frank)
 
 
 def test_an_invitation_works_once_with_its_latest_code_and_in_its_time():
@@ -293,6 +349,23 @@ def test_a_withdrawn_invitation_opens_nothing_and_frees_its_name(cast, client_fo
         invitations.require_free("heidi", now=cast.now)
 
 
+def test_an_invitation_that_was_used_meanwhile_is_not_withdrawn(cast, monkeypatch):
+    with transaction.atomic():
+        row = invitations.invite(
+            username="heidi",
+            name="Heidi",
+            email="",
+            groups=[],
+            invited_by=cast.frank,
+            now=cast.now,
+        )
+    Invitation.objects.filter(pk=row.pk).update(used_at=cast.now)
+    monkeypatch.setattr(invitations, "find_open", lambda *_, **__: row)
+
+    with pytest.raises(NotVisible):
+        invitations.withdraw(invitation_id=row.pk, person=cast.frank, now=cast.now)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_ten_who_race_for_one_invitation_one_gets_in(cast, monkeypatch):
     monkeypatch.setitem(lockout.LIMITS, "person", 1000)
@@ -304,6 +377,7 @@ def test_of_ten_who_race_for_one_invitation_one_gets_in(cast, monkeypatch):
             groups=["payments"],
             invited_by=cast.frank,
             now=cast.now,
+            request_id=uuid4(),
         )
     _, code = invitations.show_code(invitation_id=row.pk, person=cast.frank, now=cast.now)
     barrier, outcomes = threading.Barrier(10), []
