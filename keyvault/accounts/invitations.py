@@ -207,13 +207,6 @@ def _refuse_leftover(row: Invitation) -> None:
         raise BadInvitation("made in solo mode, which is over")
 
 
-def _refuse_leftover(row: Invitation) -> None:
-    """Refuse what nobody approved once others can: solo mode leaves no open door behind."""
-    administrators.lock()
-    if row.request_id is None and not administrators.solo():
-        raise BadInvitation("made in solo mode, which is over")
-
-
 def accept_enrolment(*, invitation_id: UUID, code: str, ip: str, now: datetime) -> User:
     """Use an invitation to enrol; the person still signs in with the password first.
 
