@@ -242,7 +242,9 @@ def explain(form: forms.Form, error: Exception, wrong: str) -> int:
 
 def say(form: forms.Form, sentence: str) -> None:
     """Make a sentence the only error of a form."""
-    form.is_valid()
+    # A POST without a single field leaves its form unbound, and that takes no error.
+    form.is_bound = True
+    form.full_clean()
     form.errors.clear()
     for field in form.fields.values():
         field.widget.attrs.pop("autofocus", None)  # The summary of what is wrong takes it.

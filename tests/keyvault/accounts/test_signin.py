@@ -44,6 +44,14 @@ def test_the_page_says_the_same_for_a_wrong_name_and_a_wrong_password(cast):
     assert sentence in wrong_password.content.decode()
 
 
+def test_an_empty_form_is_answered_like_a_wrong_one(cast):
+    client = Client()
+    assert client.post(reverse("login"), {}).status_code == 422
+    password_step(client, "alice")
+    assert client.post(reverse("mfa"), {}).status_code == 422
+    assert client.post(reverse("recovery"), {}).status_code == 422
+
+
 def test_r25_half_a_session_opens_nothing(cast):
     client = Client()
     password_step(client, "frank")
