@@ -6,6 +6,22 @@ import logging
 
 from keyvault.audit import context
 
+REFUSALS = "django.security."
+
+
+class Refusals(logging.Filter):
+    """Keep the kind of a refused request and drop its text: that is what a stranger sent.
+
+    Django quotes a strange Host header, and a traceback would quote it again.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, those of refused requests without text and traceback."""
+        if record.name.startswith(REFUSALS):
+            record.msg, record.args = "refused: %s", (record.name.removeprefix(REFUSALS),)
+            record.exc_info = record.exc_text = None
+        return True
+
 
 class Formatter(logging.Formatter):
     """Write `time level logger [correlation id] message`, control characters escaped.
