@@ -6,7 +6,6 @@ A clean page has no axe violation, no console message and no CSP violation.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,9 +110,16 @@ def shoot(page: Page, name: str) -> None:
         page.screenshot(path=f"{SHOTS}/{name}.png", full_page=True)
 
 
+def complaints(page: Page, watch: Watch) -> list[str]:
+    """Return what axe, the console and the content policy say about a page, and forget it."""
+    page.wait_for_load_state("networkidle")
+    found = [*violations(page), *watch.messages, *overflow(page)]
+    watch.messages.clear()
+    return found
+
+
 def assert_clean(page: Page, watch: Watch) -> None:
     """Assert that axe, the console and the content policy have nothing to say."""
-    page.wait_for_load_state("networkidle")
-    found = {"axe": violations(page), "console": watch.messages, "overflow": overflow(page)}
+    found = complaints(page, watch)
 
-    assert not any(found.values()), f"{page.url}\n{json.dumps(found, indent=2)}"
+    assert not found, f"{page.url}\n" + "\n".join(found)
