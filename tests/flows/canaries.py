@@ -29,6 +29,7 @@ def disguises(canary: str) -> dict[str, bytes]:
     """Return how a canary may be written, by the name of the writing."""
     raw = canary.encode()
     escaped = json.dumps(canary)[1:-1]
+    fours = [html.escape(canary[at : at + 4]).encode() for at in range(0, len(canary), 4)]
     found = {
         "raw": raw,
         "hex": raw.hex().encode(),
@@ -42,7 +43,8 @@ def disguises(canary: str) -> dict[str, bytes]:
         "repr": repr(canary)[1:-1].encode(),
         "log line": raw.decode().encode("unicode_escape"),
         "utf-16": canary.encode("utf-16-le"),
-        "groups of four": b" ".join(raw[at : at + 4] for at in range(0, len(raw), 4)),
+        "groups of four": b" ".join(fours),
+        "spans of four": b"</span><span>".join(fours),
     }
     return found | _in_base64(raw)
 
