@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -17,6 +18,8 @@ from approvals.services.states import Closed, check_text
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
+
+log = logging.getLogger(__name__)
 
 WITHDRAWABLE = (*Request.UNDECIDED, Request.State.APPROVED)
 
@@ -46,7 +49,16 @@ def expire(*, now: datetime, limit: int = 200) -> int:
     """Let requests lapse that nobody decided in time; return how many. Each commits by itself."""
     late = Request.objects.filter(state__in=Request.UNDECIDED, expires_at__lte=now)
     ids = list(late.order_by("expires_at").values_list("pk", flat=True)[:limit])
-    return sum(_lapse(request_id, now=now) for request_id in ids)
+    return sum(_lapse_alone(request_id, now=now) for request_id in ids)
+
+
+def _lapse_alone(request_id: UUID, *, now: datetime) -> bool:
+    """Let one request lapse; one that cannot be read any more holds up none of the others."""
+    try:
+        return _lapse(request_id, now=now)
+    except (LookupError, ValueError) as error:
+        log.error("request %s cannot lapse: %s", request_id, type(error).__name__)  # noqa: TRY400 - the message may hold what was stored.
+        return False
 
 
 def _lapse(request_id: UUID, *, now: datetime) -> bool:

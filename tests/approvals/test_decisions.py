@@ -341,6 +341,16 @@ def test_a_request_lapses_once_and_gives_back_what_it_held(house):
     assert house.world.closed == [(request.pk, "expired")]
 
 
+def test_a_request_that_cannot_be_read_holds_up_no_other_lapse(house):
+    broken, sound = house.ask(), house.ask(wall="south")
+    Request.objects.filter(pk=broken.pk).update(kind="test.gone")
+
+    assert services.expire(now=house.later(hours=24)) == 1
+
+    sound.refresh_from_db()
+    assert sound.state == "expired"
+
+
 def test_nothing_is_submitted_that_no_policy_covers_or_that_one_forbids(house):
     with pytest.raises(NoPolicy, match="No policy covers"):
         house.ask(environment="nowhere")
