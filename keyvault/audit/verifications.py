@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -39,10 +40,11 @@ def perform(
 
 @queue.handler(KIND)
 def work(run_id: UUID, job: Run) -> None:
-    """Do a queued verification: the handler of the job kind `audit.verify`."""
+    """Do a queued verification: the handler of the job kind `audit.verify`. Raises LostClaim."""
     run = VerificationRun.objects.get(id=run_id)
     if run.state in (State.WAITING, State.RUNNING):
-        _work(run, now=job.now, report=None)
+        # A long ledger outlasts the lease: each step renews it, or stops where it was lost.
+        _work(run, now=job.now, report=None, fence=job.fence)
 
 
 def get(run_id: UUID) -> VerificationRun:
@@ -63,11 +65,18 @@ def _new(actor: Actor, now: datetime) -> VerificationRun:
     return VerificationRun.objects.create(actor=snapshot, asked_at=now)
 
 
-def _work(run: VerificationRun, *, now: datetime, report: verify.Report | None) -> verify.Result:
+def _work(
+    run: VerificationRun,
+    *,
+    now: datetime,
+    report: verify.Report | None,
+    fence: Callable[[], None] = lambda: None,
+) -> verify.Result:
     rows = VerificationRun.objects.filter(id=run.id)
     rows.update(state=State.RUNNING)
 
     def note(progress: verify.Progress) -> None:
+        fence()
         rows.update(checked=progress.checked, total=progress.total)
         if report:
             report(progress)
@@ -75,6 +84,7 @@ def _work(run: VerificationRun, *, now: datetime, report: verify.Report | None) 
     result = verify.verify(now, report=note)
     state = State.INTACT if result.is_intact else State.BROKEN
     with transaction.atomic(durable=True):
+        fence()
         rows.update(
             state=state,
             finished_at=Now(),

@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from approvals.ports import LostClaim
 from keyvault.audit import denials, sequencer, verifications
 from keyvault.audit.models import Event, VerificationRun
 from keyvault.cli import verify_ledger
@@ -244,6 +245,18 @@ def test_a_verification_is_asked_for_and_its_result_shown(dave):
     assert (row.actor_label, row.fields["state"]) == ("Dave", "intact")
 
 
+def test_a_verification_that_was_taken_over_says_nothing(dave):
+    dave.post(reverse("audit-verify-start"))
+    run = VerificationRun.objects.get()
+
+    with pytest.raises(LostClaim):
+        verifications.work(run.id, _LostJob())
+
+    run.refresh_from_db()
+    assert run.finished_at is None
+    assert not Event.objects.filter(event="audit.verified").exists()
+
+
 def test_a_broken_ledger_names_the_event_and_turns_the_strip_red(dave, cast):
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
@@ -270,6 +283,11 @@ class _Job:
 
     def reached(self, point):
         pass
+
+
+class _LostJob(_Job):
+    def fence(self):
+        raise LostClaim("another worker holds this job")
 
 
 def test_r54_a_refusal_is_counted_with_who_and_where(cast, client_for, sealed):
