@@ -62,12 +62,14 @@ class Electorate:
     seats: eligible people and where they count. barred: people of the stages
     who are not eligible, with the reason. solo: people who may decide alone.
     alias: account to the one account that stands for the human behind it.
+    spared: people whom the request concerns and who decide because nobody else can.
     """
 
     seats: Mapping[UUID, frozenset[Seat]]
     barred: Mapping[UUID, str]
     solo: frozenset[UUID]
     alias: Mapping[UUID, UUID]
+    spared: frozenset[UUID] = frozenset()
 
     def human(self, person_id: UUID) -> UUID:
         """Return the account that stands for this person and all linked ones."""

@@ -63,6 +63,8 @@ class Rules:
     """One policy version.
 
     scope: attribute name to the values it covers; all names must match.
+    exclude: host roles that never decide. step_back: host roles that decide only
+    where the quorum cannot be filled without them.
     solo: groups whose members may act alone, and only while the installation is solo.
     ttl_s: how long a request waits for decisions. freshness_s: how soon an
     approved plan must start. factor_age_s: the oldest second factor that counts.
@@ -74,6 +76,7 @@ class Rules:
     ordered: bool = False
     different_teams: bool = False
     exclude: frozenset[str] = frozenset()
+    step_back: frozenset[str] = frozenset()
     solo: tuple[str, ...] = ()
     auto: Auto = Auto.NONE
     comment_on_approve: bool = False
@@ -106,7 +109,8 @@ class Rules:
     @property
     def roles(self) -> frozenset[str]:
         """Return every role that the host must resolve."""
-        return frozenset({role for stage in self.stages for role in stage.roles}) | self.exclude
+        named = {role for stage in self.stages for role in stage.roles}
+        return frozenset(named | self.exclude | self.step_back)
 
     def to_json(self) -> dict[str, JSON]:
         """Return the policy as JSON values; `from_json` reads it back."""
@@ -117,6 +121,7 @@ class Rules:
             "ordered": self.ordered,
             "different_teams": self.different_teams,
             "exclude": sorted(self.exclude),
+            "step_back": sorted(self.step_back),
             "solo": list(self.solo),
             "auto": self.auto.value,
             "comment_on_approve": self.comment_on_approve,
@@ -145,6 +150,7 @@ class Rules:
                     },
                     "stages": tuple(_stage(part) for part in plain.get("stages", ())),
                     "exclude": frozenset(plain.get("exclude", ())),
+                    "step_back": frozenset(plain.get("step_back", ())),
                     "solo": tuple(plain.get("solo", ())),
                     "auto": Auto(plain.get("auto", "")),
                 }
@@ -163,6 +169,7 @@ def strictness(rules: Rules) -> tuple[int, ...]:
         int(rules.different_teams),
         int(rules.ordered),
         len(rules.exclude),
+        len(rules.step_back),
         -len(rules.solo),
         -min((stage.deny_quorum for stage in rules.stages), default=1),
         int(rules.comment_on_approve) + int(rules.comment_on_reject) + int(rules.reason_required),

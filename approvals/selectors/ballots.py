@@ -12,6 +12,7 @@ from approvals.models import Request
 from approvals.policy.eligibility import Electorate, Facts, electorate
 from approvals.policy.judging import Judgement, Verdict, Vote, judge
 from approvals.policy.rules import Rules
+from approvals.policy.yielding import step_back
 
 TEAM_ATTRIBUTES = {"owner_team": "team"}
 ACCOUNTS_OF_A_HUMAN = 8
@@ -116,7 +117,7 @@ def may_concern(request: Request, person_id: UUID, directory: ports.Directory) -
 
 def count(rules: Rules, facts: Facts, votes: tuple[Vote, ...]) -> Ballot:
     """Judge votes under rules and facts that were read before."""
-    voters = electorate(rules, facts)
+    voters = step_back(rules, facts, electorate(rules, facts))
     return Ballot(rules, facts, voters, votes, judge(rules, voters, votes))
 
 

@@ -34,7 +34,10 @@ class StageView:
 
 @dataclass(frozen=True, slots=True)
 class Deciders:
-    """Who decides: the policy's stages, and `shortfall` with its mend if they cannot."""
+    """Who decides: the policy's stages, and `shortfall` with its mend if they cannot.
+
+    spared: people whom it concerns and who may decide, because nobody else can.
+    """
 
     policy: str
     stages: tuple[StageView, ...]
@@ -45,6 +48,7 @@ class Deciders:
     solo: bool
     auto: str
     shortfall: str
+    spared: tuple[ports.Actor, ...] = ()
 
     @property
     def is_reachable(self) -> bool:
@@ -127,6 +131,7 @@ def _view(ballot: Ballot) -> Deciders:
         solo=bool(ballot.voters.solo),
         auto=rules.auto.value,
         shortfall=judgement.shortfall,
+        spared=_actors(sorted(ballot.voters.spared)),
     )
 
 

@@ -87,6 +87,9 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
             ]
         },
         "stages": [_ANOTHER_ADMINISTRATOR],
+        # Nobody decides about the own rights while another administrator can; with two
+        # administrators, one of whom asks, the other one must.
+        "step_back": ["owner"],
         "solo": [ADMINISTRATORS],
     },
     {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from approvals.policy import eligibility, matching
+from approvals.policy import eligibility, matching, yielding
 from approvals.policy.eligibility import Facts, Seat, electorate
 from approvals.policy.judging import Ruling, Verdict, Vote, judge, shortfall
 from approvals.policy.rules import Auto, BadPolicy, Rules, Stage, fold, strictness
@@ -416,3 +416,49 @@ def test_people_named_by_a_policy_stand_for_no_team():
     known = facts([], standings={BOB: standing(BOB), CAROL: standing(CAROL)})
     assert electorate(rules, known).seats[BOB] == frozenset({Seat(0, "")})
     assert ruling(rules, known, (BOB, "approve"), (CAROL, "approve")) == Ruling.APPROVED
+
+
+# --- stepping back -------------------------------------------------------------------
+
+OWN = Rules(
+    name="people", stages=(Stage("Another", groups=("admins",)),), step_back=frozenset({"owner"})
+)
+
+
+def concerned(people, *, owner=BOB, **more):
+    roles = {"owner": frozenset({owner})}
+    known = facts([(person, "admins") for person in people], roles=roles, roles_then=roles, **more)
+    return yielding.step_back(OWN, known, electorate(OWN, known))
+
+
+def test_the_person_concerned_steps_back_where_others_can_decide():
+    voters = concerned([ALICE, BOB, CAROL])
+
+    assert set(voters.seats) == {CAROL}
+    assert voters.why_not(BOB) == yielding.CONCERNED
+    assert not voters.spared
+
+
+def test_the_person_concerned_decides_where_nobody_else_can_and_it_is_said():
+    voters = concerned([ALICE, BOB])
+
+    assert set(voters.seats) == {BOB}
+    assert voters.spared == {BOB}
+
+
+def test_somebody_who_cannot_decide_is_no_other():
+    unfit = {CAROL: standing(CAROL, enrolled=False)}
+
+    assert concerned([ALICE, BOB, CAROL], standings=unfit).spared == {BOB}
+
+
+def test_a_linked_account_of_the_person_concerned_steps_back_too():
+    linked = {DAN: standing(DAN, linked=frozenset({BOB}))}
+
+    assert set(concerned([ALICE, CAROL, DAN], standings=linked).seats) == {CAROL}
+    assert concerned([ALICE, DAN], standings=linked).spared == {DAN}
+
+
+def test_stepping_back_survives_json_and_counts_as_stricter():
+    assert Rules.from_json(OWN.to_json()) == OWN
+    assert strictness(OWN) > strictness(Rules(name="people", stages=OWN.stages))

@@ -272,3 +272,37 @@ def test_an_unknown_person_is_a_404(cast, client_for):
     client = client_for(cast.alice)
     unknown = reverse("person", args=["00000000-0000-4000-8000-000000000000"])
     assert client.get(unknown).status_code == 404
+
+
+def test_nobody_decides_on_the_own_membership_while_another_administrator_can(cast, client_for):
+    people.join(cast.alice, "administrators", now=cast.now - people.JOINED_AGO)
+    asked = change_membership.ask(
+        person=cast.frank,
+        subject_id=cast.grace.pk,
+        group="security",
+        verb="join",
+        reason=REASON,
+        now=cast.now,
+    )
+
+    with pytest.raises(services.NotEligible, match="about you"):
+        decide(asked, cast.grace, now=cast.now)
+    page = client_for(cast.grace).get(reverse("request", args=[asked.pk])).content.decode()
+    assert "others can decide about it" in page
+    assert decide(asked, cast.alice, now=cast.now).verdict == "approve"
+
+
+def test_with_two_administrators_the_one_concerned_decides_and_the_page_says_so(cast, client_for):
+    asked = change_membership.ask(
+        person=cast.frank,
+        subject_id=cast.grace.pk,
+        group="security",
+        verb="join",
+        reason=REASON,
+        now=cast.now,
+    )
+
+    address = reverse("request", args=[asked.pk])
+    assert "This is about you." in client_for(cast.grace).get(address).content.decode()
+    assert "This is about Grace" in client_for(cast.dave).get(address).content.decode()
+    assert decide(asked, cast.grace, now=cast.now).verdict == "approve"
