@@ -14,7 +14,7 @@ from datetime import datetime
 import django_otp
 from django.db import transaction
 
-from keyvault.accounts import administrators, codes, lockout, selectors, totp
+from keyvault.accounts import administrators, codes, lockout, notices, selectors, totp
 from keyvault.accounts.devices import RecoveryCode, RecoverySheet, TOTPDevice
 from keyvault.accounts.models import User
 from keyvault.audit import ledger
@@ -84,6 +84,7 @@ def verify_recovery(*, user: User, code: str, ip: str, now: datetime) -> Recover
                 now=now,
                 fields={"left": sheet.codes.filter(used_at=None).count()},
             )
+            notices.promise(notices.CODE_USED, user)
         return sheet
 
 

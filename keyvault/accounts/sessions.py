@@ -16,7 +16,7 @@ from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
 from approvals.ports import NotVisible
-from keyvault.accounts import lockout, selectors
+from keyvault.accounts import lockout, origin, selectors
 from keyvault.accounts.devices import RecoverySheet, TOTPDevice
 from keyvault.accounts.models import User
 from keyvault.audit import ledger
@@ -26,12 +26,16 @@ ABSOLUTE_S = 12 * 3600
 TOUCH_S = 60
 _ENDED = "keyvault.session_ended"
 STARTED, SEEN, VERIFIED = "started_at", "seen_at", "verified_at"
+ADDRESS, AGENT = "address", "agent"
+_AGENT_CHARS = 200
 
 
 def open_half(request: HttpRequest, user: User, *, now: datetime) -> None:
     """Begin a session after the password: it opens nothing but the second factor."""
     auth.login(request, user, backend=BACKEND)
     request.session[STARTED] = request.session[SEEN] = now.timestamp()
+    request.session[ADDRESS] = origin.address(request)
+    request.session[AGENT] = request.headers.get("User-Agent", "")[:_AGENT_CHARS]
 
 
 def verify(
@@ -112,4 +116,9 @@ def was_ended(request: HttpRequest) -> bool:
 def label(request: HttpRequest) -> str:
     """Return a short name of the session for the ledger; the key cannot be found from it."""
     key = request.session.session_key
-    return salted_hmac("keyvault.session", key, algorithm="sha256").hexdigest()[:16] if key else ""
+    return label_of(key) if key else ""
+
+
+def label_of(key: str) -> str:
+    """Return the short name of the session with this key."""
+    return salted_hmac("keyvault.session", key, algorithm="sha256").hexdigest()[:16]

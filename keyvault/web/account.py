@@ -16,6 +16,7 @@ from keyvault.accounts import (
     factors,
     gates,
     lockout,
+    open_sessions,
     origin,
     own_account,
     selectors,
@@ -53,14 +54,15 @@ def account(request: HttpRequest) -> HttpResponse:
 
 
 def _show(request: HttpRequest, form: forms.Form, *, status: int = 200) -> HttpResponse:
-    user = sessions.person(request)
+    user, now = sessions.person(request), timezone.now()
     context = {
         "form": form,
         "person": user,
         "teams": selectors.teams_of(user),
         "authenticator": selectors.authenticator(user),
         "codes_left": selectors.recovery_codes_left(user),
-        "now": timezone.now(),
+        "sessions": open_sessions.of(request, now=now),
+        "now": now,
     }
     return render(request, TEMPLATE, context, status=status)
 
@@ -161,11 +163,20 @@ def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
     return redirect("login")
 
 
+@gates.signed_in
+@require_POST
+def end_session(request: HttpRequest, label: str) -> HttpResponse:
+    """End one session of the person. Raises NotVisible for anybody else's."""
+    open_sessions.end(user=sessions.person(request), label=label, now=timezone.now())
+    return redirect("account")
+
+
 urlpatterns = [
     path("account/security/", account, name="account"),
     path("account/security/recovery-codes/", recovery_codes, name="account-codes"),
     path("account/security/authenticator/begin/", replace_begin, name="account-factor-begin"),
     path("account/security/authenticator/", replace, name="account-factor"),
     path("account/security/password/", password, name="account-password"),
+    path("account/security/sessions/<slug:label>/end/", end_session, name="account-session-end"),
     path("account/security/sign-out/", sign_out_everywhere, name="account-sign-out"),
 ]

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from approvals import selectors as approvals
-from keyvault.accounts import gates, sessions
+from keyvault.accounts import gates, notices, sessions
 from keyvault.accounts import selectors as accounts
 from keyvault.web import fleet, system, work
 from keyvault.web.known import known
@@ -57,6 +57,7 @@ def overview(request: HttpRequest) -> HttpResponse:
         "nav": "home",
         "now": now,
         "lens": order,
+        "notices": known("notices", lambda: notices.recent(person, now=now)),
         "needs": known("needs", lambda: work.needs(person, now=now)),
         "shown": work.SHOWN,
         "oldest": known("oldest request", approvals.oldest_pending_at),
