@@ -3,22 +3,29 @@
     keyvault test [--campaigns] [anything that pytest takes]
 
 The servers live in a directory of their own that is thrown away; DATABASE_URL
-and KEYVAULT_BROKER_URL replace them. Prints pytest's closing line last and
-ends with pytest's exit code.
+and KEYVAULT_BROKER_URL replace them. The whole suite runs as two processes at
+once, each with a database of its own: what drives a browser, and the rest.
+Ends with one line of counts and pytest's exit code.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from keyvault.launcher.installation import ROOT
 from keyvault.launcher.sentences import Stop
 from keyvault.launcher.throwaway import throwaway_servers
 
 CAMPAIGNS = "--campaigns"
+BROWSER = ("tests/browser", "tests/flows")
+_COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -26,16 +33,77 @@ def run(argv: Sequence[str]) -> int:
     if not (ROOT / "tests").is_dir():
         raise Stop("The tests are part of the source tree, which this is not.", code=2)
     arguments = [word for word in argv if word != CAMPAIGNS]
+    is_part = any((ROOT / word.partition("::")[0]).exists() for word in arguments)
     if CAMPAIGNS not in argv and "-m" not in arguments:
         arguments = ["-m", "not campaign", *arguments]
-    return asyncio.run(_run(arguments))
+    return asyncio.run(_part(arguments) if is_part else _whole(arguments))
 
 
-async def _run(arguments: Sequence[str]) -> int:
+async def _part(arguments: Sequence[str]) -> int:
     async with throwaway_servers() as env:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "pytest", *arguments),
-            cwd=ROOT,
-            env={**os.environ, **env, "DJANGO_SETTINGS_MODULE": "tests.settings"},
-        )
+        process = await _pytest(arguments, env)
         return await process.wait()
+
+
+async def _whole(arguments: Sequence[str]) -> int:
+    """Run both halves at once; the second one speaks when the first has ended."""
+    rest = [f"--ignore={path}" for path in BROWSER]
+    async with throwaway_servers() as env:
+        first = await _pytest([*arguments, "tests", *rest], env, piped=True)
+        second = await _pytest([*arguments, *BROWSER], _apart(env), piped=True)
+        told, held = await asyncio.gather(_tell(first), _keep(second))
+    sys.stdout.write(held)
+    counts = _counts(told) + _counts(held)
+    # The closing line that a reader of any runner understands.
+    print(
+        f"{counts['passed']} passed, {counts['failed']} failed"
+        + (f", {counts['skipped']} skipped" if counts["skipped"] else "")
+    )
+    return max(first.returncode or 0, second.returncode or 0)
+
+
+async def _pytest(
+    arguments: Sequence[str], env: Mapping[str, str], *, piped: bool = False
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "pytest", *arguments),
+        cwd=ROOT,
+        env={**os.environ, **env, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        stdout=asyncio.subprocess.PIPE if piped else None,
+        stderr=asyncio.subprocess.STDOUT if piped else None,
+    )
+
+
+def _apart(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of the second process: other database, other directories."""
+    address = urlsplit({**os.environ, **env}["DATABASE_URL"])
+    moved = {"DATABASE_URL": urlunsplit(address._replace(path=f"{address.path}_browser"))}
+    for name in ("KEYVAULT_DATA_DIR", "KEYVAULT_KEYS_DIR"):
+        moved[name] = str(Path(env[name]).with_name(Path(env[name]).name + "-browser"))
+    return {**env, **moved}
+
+
+async def _tell(process: asyncio.subprocess.Process) -> str:
+    """Pass the output on as it comes, and return it."""
+    assert process.stdout is not None  # noqa: S101 - it was piped.
+    parts = []
+    while chunk := await process.stdout.read(4096):
+        parts.append(chunk.decode("utf-8", "replace"))
+        sys.stdout.write(parts[-1])
+        sys.stdout.flush()
+    await process.wait()
+    return "".join(parts)
+
+
+async def _keep(process: asyncio.subprocess.Process) -> str:
+    out, _ = await process.communicate()
+    return out.decode("utf-8", "replace")
+
+
+def _counts(output: str) -> Counter[str]:
+    """Return the counts of pytest's closing line; an error is a failure."""
+    lines = output.strip().splitlines() or [""]
+    found: Counter[str] = Counter()
+    for number, word in _COUNT.findall(lines[-1]):
+        found["failed" if word.startswith("error") else word] += int(number)
+    return found

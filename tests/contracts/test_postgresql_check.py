@@ -42,12 +42,14 @@ def test_check_names_a_missing_right_and_the_statement_that_mends_it(
 
 
 def test_check_names_an_owner_role_that_cannot_be_handed_on(postgres_bench, postgres_target):
-    if postgres_target.version < SPLIT_MEMBERSHIP:
-        pytest.skip("before 16 CREATEROLE hands every role on")
     with superuser(postgres_target) as connection:
         connection.execute("CREATE ROLE other_owner")
         bench = with_options(postgres_bench, owner_role="other_owner")
         try:
+            if postgres_target.version < SPLIT_MEMBERSHIP:
+                # Before 16 CREATEROLE hands every role on, so there is nothing to mend.
+                assert problems(bench) == []
+                return
             assert any('GRANT "other_owner" TO "kv_admin"' in text for text in problems(bench))
             with pytest.raises(Denied):
                 make(bench)
@@ -89,14 +91,15 @@ def test_r41_an_address_that_is_not_approved_is_a_problem_not_a_connection(postg
 
 
 @pytest.fixture
-def tls(postgres_target, tmp_path) -> Iterator[certificates.Certificate]:
+def tls(postgres_target, tmp_path) -> Iterator[certificates.Certificate | None]:
     """Switch TLS on at the server, with a certificate for db.test that trusts itself."""
     made = certificates.make(tmp_path, "db.test")
     with superuser(postgres_target) as connection:
         try:
             connection.execute("ALTER SYSTEM SET ssl = on")
         except psycopg.errors.InvalidParameterValue:
-            pytest.skip("this server was built without TLS")
+            yield None
+            return
         for name, value in (("cert", made.path), ("key", made.key)):
             connection.execute(f"ALTER SYSTEM SET ssl_{name}_file = '{value}'")
         connection.execute("ALTER SYSTEM SET ssl = on")
@@ -115,6 +118,10 @@ def over_tls(bench: PostgresBench, host: str, **config: str) -> Call:
 
 
 def test_tls_checks_the_name_while_the_address_is_pinned(postgres_bench, tls):
+    if tls is None:
+        # A server built without TLS must be refused, never spoken to in clear.
+        assert postgres_bench.provider.check(over_tls(postgres_bench, "db.test", tls="require"))
+        return
     authority = tls.path.read_text()
     good = over_tls(postgres_bench, "db.test", tls="verify-full", ca=authority)
     assert postgres_bench.provider.check(good) == []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.harness import SIZES, Watch, chromium, shoot
+from tests.browser.harness import SIZES, Watch, shoot
 from tests.servers import Stack
 
 WAIT_MS = 60_000
@@ -103,10 +103,9 @@ class Cast:
 
 
 @contextmanager
-def at_browsers(stack: Stack) -> Iterator[Cast]:
-    """Open one Chromium for everybody who comes to a stack."""
-    with chromium() as browser:
-        cast = Cast(stack, browser, Watch(), [])
-        yield cast
-        for context in cast.contexts:
-            context.close()
+def at_browsers(stack: Stack, browser: Browser) -> Iterator[Cast]:
+    """Let people come to a stack, each with a browser of their own, and go home afterwards."""
+    cast = Cast(stack, browser, Watch(), [])
+    yield cast
+    for context in cast.contexts:
+        context.close()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from keyvault.cli import demo as codes
 from keyvault.launcher import demo
@@ -26,8 +26,8 @@ PASSWORDS = {"ada": "correct horse battery 1", "ben": "staple of another colour 
 
 
 @pytest.fixture
-def people(empty_stack: Stack) -> Iterator[Cast]:
-    with at_browsers(empty_stack) as cast:
+def people(empty_stack: Stack, browser: Browser) -> Iterator[Cast]:
+    with at_browsers(empty_stack, browser) as cast:
         yield cast
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from keyvault.crypto import keys_dir
 from keyvault.launcher import demo
@@ -30,8 +30,8 @@ KEY = "orders-triage"
 
 
 @pytest.fixture
-def people(stack: Stack) -> Iterator[Cast]:
-    with at_browsers(stack) as cast:
+def people(stack: Stack, browser: Browser) -> Iterator[Cast]:
+    with at_browsers(stack, browser) as cast:
         yield cast
 
 
