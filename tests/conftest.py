@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from django.core.management.commands import flush
 from django.db import connections
 from django.test import Client
 from django.utils import timezone
+from playwright.sync_api import Browser
 
 from approvals import ports
 from keyvault.accounts.directory import Directory
@@ -21,6 +23,7 @@ from keyvault.accounts.presence import Presence
 from keyvault.audit import ledger
 from keyvault.crypto import digest, keyring, keys_dir
 from tests import cast as people
+from tests.browser.harness import chromium
 from tests.servers import empty_stack, stack
 
 __all__ = ["empty_stack", "stack"]  # Fixtures are found by name here.
@@ -86,6 +89,15 @@ def totp() -> Callable[[User], str]:
 def client_for() -> Callable[[User], Client]:
     """Return a function that gives a test client with a verified session of a person."""
     return lambda user: people.sign_in(Client(), user)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Return the one Chromium of the session; a second driver in this thread would refuse."""
+    # Playwright keeps an event loop in this thread; the ORM calls of the tests do not run on it.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with chromium() as started:
+        yield started
 
 
 def _flush_past_triggers(command: flush.Command, **options: Any) -> None:

@@ -13,15 +13,7 @@ const leads = (href) => document.querySelector(`.rail a[href="${href}"]`);
 const rows = () => [...document.querySelectorAll("main .grid tbody a, main .work a.t")];
 let went = 0;
 
-// On a request page the arrows beside its place in the queue are what J and K mean.
-const neighbour = (key) => document.querySelector(`main a[data-key="${key}"]`);
-
-function move(step, key) {
-  const link = neighbour(key);
-  if (link) {
-    link.click();
-    return;
-  }
+function move(step) {
   const all = rows();
   const at = all.indexOf(document.activeElement);
   all[Math.min(Math.max(at + step, 0), all.length - 1)]?.focus();
@@ -46,8 +38,9 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (key === "g") went = Date.now();
-  else if (key === "j") move(1, "j");
-  else if (key === "k") move(-1, "k");
+  // On a request page the arrows beside its place in the queue are what J and K mean.
+  else if (key === "j") choose("j") || move(1);
+  else if (key === "k") choose("k") || move(-1);
   else if (key === "/") {
     const query = document.querySelector("main .query input, main input[type=search]");
     if (!query) return;

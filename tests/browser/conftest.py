@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +13,6 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from keyvault.accounts.models import User
 from tests import cast as people
 from tests.browser import harness
-
-# Playwright keeps an event loop in this thread; the ORM calls of the tests do not run on it.
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,13 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _static_root() -> None:
     """Make the directory that WhiteNoise expects; the live server reads the sources instead."""
     Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Return the one Chromium of the session."""
-    with harness.chromium() as started:
-        yield started
 
 
 @pytest.fixture

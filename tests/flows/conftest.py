@@ -12,12 +12,9 @@ from keyvault.connections import context
 from keyvault.crypto.secret import Secret
 from keyvault.providers.testing import FaultProxy
 from keyvault.vault import sealing, seals
-from tests.browser.conftest import browser
 from tests.contracts import servers
 from tests.flows.house import RealHouse
 from tests.keyvault.vault import rows
-
-__all__ = ["browser"]  # Fixtures are found by name here.
 
 
 @pytest.fixture(scope="session")
