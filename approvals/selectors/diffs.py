@@ -51,11 +51,19 @@ def _texts(old: Plan, new: Plan) -> Iterator[Change]:
 
 
 def _body(old: Plan, new: Plan) -> Iterator[Change]:
+    """Yield what differs among the parameters; of an object its differing members alone."""
     before, after = old["body"], new["body"]
     for name in sorted({*before, *after}):
-        if before.get(name) != after.get(name):
-            label = name.replace("_", " ").capitalize()
-            yield Change(label, _words(before.get(name)), _words(after.get(name)))
+        was, will = before.get(name), after.get(name)
+        if isinstance(was, Mapping) and isinstance(will, Mapping):
+            for row in _body({"body": was}, {"body": will}):
+                yield Change(f"{_label(name)}: {row.field.lower()}", row.now, row.then)
+        elif was != will:
+            yield Change(_label(name), _words(was), _words(will))
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 def _side(value: JSON) -> str | tuple[str, ...]:
