@@ -103,6 +103,13 @@ EVENTS: dict[str, frozenset[str]] = {
     "grant.ended": frozenset(
         {"permission", "holder_kind", "holder", "reason", "starts_at", "ends_at"}
     ),
+    # agents
+    "agent.registered": frozenset({"team", "owner", "backup_owner", "reads_outside_text"}),
+    "agent.suspended": frozenset({"cause"}),
+    "agent.resumed": frozenset({"cause"}),
+    "agent.retired": frozenset({"cause"}),
+    "token.issued": frozenset({"token", "method", "keys", "expires_at", "said_by", "parent"}),
+    "token.ended": frozenset({"token", "cause"}),
     # audit
     "audit.searched": frozenset({"query", "page"}),
     "audit.opened": frozenset({"seq"}),

@@ -50,6 +50,13 @@ SENTENCES: Mapping[str, str] = {
     "installation.token_made": "A one-time token for the set-up was made.",
     "installation.set_up": "{actor} set up this installation.",
     "installation.left_solo": "A second administrator is enrolled: solo mode ended.",
+    # agents
+    "agent.registered": "{actor} registered the agent {subject}.",
+    "agent.suspended": "{actor} suspended the agent {subject}: {cause}.",
+    "agent.resumed": "{actor} let the agent {subject} work again: {cause}.",
+    "agent.retired": "{actor} retired the agent {subject} for good: {cause}.",
+    "token.issued": "{subject} got the token {token}.",
+    "token.ended": "The token {token} of {subject} was ended: {cause}.",
     # inventory
     "key.requested": "{actor} asked for {subject} and reserved its name.",
     "key.redeclared": "{actor} changed what is asked for {subject}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.contrib.auth.models import Group
@@ -12,6 +13,9 @@ from approvals.ports import Actor, Subject
 from keyvault.accounts.models import User
 from keyvault.audit import ledger
 from keyvault.inventory.models import Grant, Key, KeyPermission
+
+if TYPE_CHECKING:
+    from keyvault.agents.models import Agent
 
 OWNER_PERMISSIONS = (
     KeyPermission.VIEW,
@@ -24,7 +28,7 @@ OWNER_PERMISSIONS = (
 def grant(
     *,
     key: Key,
-    holder: User | Group,
+    holder: User | Group | Agent,
     permission: str,
     reason: str,
     actor: Actor,
@@ -38,7 +42,7 @@ def grant(
     Returns the open grant when the holder has it already; one that ran out is
     ended first, so that the new one has its own line of history.
     """
-    whose = {"user": holder} if isinstance(holder, User) else {"group": holder}
+    whose = {_kind(holder): holder}
     held = Grant.objects.filter(key=key, permission=permission, ended_at=None, **whose).first()
     if held is not None and (held.ends_at is None or held.ends_at > now):
         return held
@@ -103,13 +107,20 @@ def _end(held: QuerySet[Grant], actor: Actor, *, now: datetime, request_id: UUID
         end_grant(grant=row, actor=actor, now=now, request_id=request_id)
 
 
+def _kind(holder: User | Group | Agent | None) -> str:
+    """Return the column of the grant that names its holder."""
+    if isinstance(holder, User):
+        return "user"
+    return "group" if isinstance(holder, Group) else "agent"
+
+
 def _record(
     event: str, row: Grant, *, actor: Actor, now: datetime, request_id: UUID | None
 ) -> None:
-    kind, holder = ("user", row.user) if row.user is not None else ("group", row.group)
+    holder = row.user or row.group or row.agent
     fields = {
         "permission": str(row.permission),
-        "holder_kind": kind,
+        "holder_kind": _kind(holder),
         "holder": str(holder.pk if holder else ""),
         "reason": row.reason,
         "starts_at": row.starts_at.isoformat(),

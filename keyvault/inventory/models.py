@@ -152,7 +152,7 @@ class Key(models.Model):
 
 
 class Grant(models.Model):
-    """A permission on one key for one person or group, over a half-open span of time."""
+    """A permission on one key for one person, group or agent, over a half-open span of time."""
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
     key = models.ForeignKey(Key, models.PROTECT, related_name="grants")
@@ -160,6 +160,7 @@ class Grant(models.Model):
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="grants"
     )
     group = models.ForeignKey(Group, models.PROTECT, null=True, related_name="grants")
+    agent = models.ForeignKey("keyvault.Agent", models.PROTECT, null=True, related_name="grants")
     permission = models.CharField(max_length=10, choices=KeyPermission)
     reason = models.CharField(max_length=80)
     starts_at = models.DateTimeField()
@@ -171,8 +172,18 @@ class Grant(models.Model):
         default_permissions = ()
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=Q(user__isnull=False, group=None) | Q(user=None, group__isnull=False),
+                condition=Q(user__isnull=False, group=None, agent=None)
+                | Q(user=None, group__isnull=False, agent=None)
+                | Q(user=None, group=None, agent__isnull=False),
                 name="grant_has_one_holder",
+            ),
+            # An agent works: it neither reads a value on a page nor decides about a key.
+            models.CheckConstraint(
+                condition=Q(agent=None) | Q(permission=KeyPermission.USE),
+                name="grant_agent_only_uses",
+            ),
+            models.CheckConstraint(
+                condition=Q(agent=None) | Q(ends_at__isnull=False), name="grant_agent_ends"
             ),
             models.CheckConstraint(
                 condition=Q(permission__in=KeyPermission.values), name="grant_permission_known"
@@ -190,6 +201,11 @@ class Grant(models.Model):
                 fields=["key", "group", "permission"],
                 condition=Q(ended_at=None, group__isnull=False),
                 name="grant_open_once_per_group",
+            ),
+            models.UniqueConstraint(
+                fields=["key", "agent", "permission"],
+                condition=Q(ended_at=None, agent__isnull=False),
+                name="grant_open_once_per_agent",
             ),
         ]
 

@@ -181,19 +181,19 @@ def holders(key: Key, *, now: datetime) -> list[Holder]:
     live = (
         Grant.objects.filter(key=key, ended_at=None, starts_at__lte=now)
         .filter(Q(ends_at=None) | Q(ends_at__gt=now))
-        .select_related("user", "group__team")
-        .order_by("user__name", "group__name", "permission")
+        .select_related("user", "group__team", "agent")
+        .order_by("user__name", "group__name", "agent__name", "permission")
     )
     rows: dict[tuple[Any, ...], list[Grant]] = {}
     for row in live:
-        holder = ("user", row.user_id) if row.user_id else ("group", row.group_id)
+        holder = (row.user_id, row.group_id, row.agent_id)
         rows.setdefault((*holder, row.reason, row.ends_at), []).append(row)
     return [_holder(found) for found in rows.values()]
 
 
 def grant_history(key: Key) -> QuerySet[Grant]:
     """Return every grant that a key ever had, newest first."""
-    return key.grants.select_related("user", "group__team").order_by("-starts_at", "pk")
+    return key.grants.select_related("user", "group__team", "agent").order_by("-starts_at", "pk")
 
 
 def _holder(rows: list[Grant]) -> Holder:
@@ -201,6 +201,8 @@ def _holder(rows: list[Grant]) -> Holder:
     permissions = tuple(KeyPermission(row.permission).label for row in rows)
     if first.user is not None:
         return Holder(str(first.user), "user", permissions, first.reason, first.ends_at)
+    if first.agent is not None:
+        return Holder(first.agent.name, "agent", permissions, first.reason, first.ends_at)
     group = first.group
     members = tuple(str(user) for user in group.user_set.all()) if group else ()
     title = str(group.team) if group else ""
