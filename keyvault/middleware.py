@@ -156,7 +156,9 @@ class SignedInOnly:
             return None
         if setup.is_open() or gate == gates.SETUP:
             return _while_not_set_up(request, gate)
-        if gate == gates.VISITOR or (gate == gates.HALF and request.user.is_authenticated):
+        if gate in {gates.VISITOR, gates.MACHINE} or (
+            gate == gates.HALF and request.user.is_authenticated
+        ):
             return None
         if gate is None:
             log.error("a view without a gate was asked for: %s", request.path)

@@ -20,6 +20,7 @@ View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 PUBLIC, VISITOR, HALF = "public", "visitor", "half signed in"
 SETUP, SIGNED_IN = "set-up", "signed in"
+MACHINE = "machine"
 ROLE_PREFIX = "role: "
 MARK = "gate"
 
@@ -51,6 +52,15 @@ def half_signed_in(view: View[P]) -> View[P]:
 def setup_only(view: View[P]) -> View[P]:
     """Open a view to anybody while the installation is not set up, and never after."""
     return _marked(view, SETUP)
+
+
+def machine(view: View[P]) -> View[P]:
+    """Open a view to programs, which prove themselves in the request by a token or a signature.
+
+    The view checks that proof itself. A session counts for nothing there, so
+    that no browser can be made to act through it.
+    """
+    return _marked(view, MACHINE)
 
 
 def signed_in(view: View[P]) -> View[P]:

@@ -1,0 +1,1 @@
+"""The automation API: what agents, services, CI jobs and command lines call."""
