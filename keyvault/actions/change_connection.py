@@ -107,7 +107,7 @@ class ChangeConnection:
                 self.draft, before=before, fingerprint=self.fingerprint
             ),
             body={**self.to_payload(), "revision_now": before.revision if before else 0},
-            breaks=connection_plan.breaks(before),
+            breaks=connection_plan.breaks(self.draft, before=before),
             undo="Ask to change it back; the credential of before is deleted and must be typed.",
         )
 

@@ -18,7 +18,7 @@ from approvals.ports import Actor, NotVisible
 from keyvault.accounts import selectors as accounts
 from keyvault.accounts.models import User
 from keyvault.audit import ledger
-from keyvault.connections import attempts, selectors
+from keyvault.connections import attempts, places, selectors
 from keyvault.connections.context import reach
 from keyvault.connections.models import Act, Attempt
 from keyvault.crypto.secret import Secret
@@ -49,11 +49,8 @@ def task(*, key: Key, person: User) -> Task:
     attempt = _attempt(key, person)
     provider = registry.provider(attempt.connection.provider)
     fields: Sequence[Field] = getattr(provider, "value_schema", provider.material_schema)
-    steps: Sequence[str] = ()
-    if isinstance(provider, Instructs):
-        steps = provider.instructions(selectors.bare_call(attempt.connection), attempt.act)
     is_create = attempt.act == Act.CREATE
-    return Task(key, attempt.act, steps, fields if is_create else (), attempt.tag)
+    return Task(key, attempt.act, _steps(attempt), fields if is_create else (), attempt.tag)
 
 
 def intake(*, key: Key, person: User, typed: Mapping[str, str], now: datetime) -> None:
@@ -115,7 +112,23 @@ def _attempt(key: Key, person: User, act: Act | None = None) -> Attempt:
 
 def _by_hand(attempt: Attempt) -> bool:
     provider = registry.provider(attempt.connection.provider)
-    return isinstance(provider, Adopts) and isinstance(provider, Instructs)
+    is_manual = isinstance(provider, Adopts) and isinstance(provider, Instructs)
+    return is_manual or selectors.left_behind(attempt) is not None
+
+
+def _steps(attempt: Attempt) -> Sequence[str]:
+    """Return what to do, at the server that issued the credential."""
+    behind = selectors.left_behind(attempt)
+    if behind is not None:
+        what = behind.remote_id or "what was begun there"
+        return (
+            f"End {what} at {places.named(behind.server)}, where it was issued.",
+            "Confirm here that it no longer works.",
+        )
+    provider = registry.provider(attempt.connection.provider)
+    if isinstance(provider, Instructs):
+        return provider.instructions(selectors.bare_call(attempt.connection), attempt.act)
+    return ()
 
 
 def _may(key: Key, person: User) -> bool:
