@@ -12,6 +12,7 @@ from keyvault.accounts.models import ADMINISTRATORS, AUDITORS
 from keyvault.connections.models import Connection
 from keyvault.connections.selectors import open_attempts
 from keyvault.inventory import access, limits
+from keyvault.inventory import selectors as inventory
 from keyvault.inventory.models import Environment, Key
 
 WORKER = Actor("system", "worker", "keyvault")
@@ -38,12 +39,15 @@ def attributes(
     """Return what policies match on.
 
     "serves" is the environment that the Connection is kept for: a key named
-    after one environment can do harm in every other that its server holds.
+    after one environment can do harm in every other that its server holds. A
+    key is therefore protected as soon as one of those is.
     """
     kept_for = connection.environment
+    reached = [environment, kept_for] if kept_for else inventory.environments()
+    is_protected = any(row.protected for row in reached)
     return {
         "environment": frozenset({environment.slug}),
-        "protected": frozenset({"yes" if environment.protected else "no"}),
+        "protected": frozenset({"yes" if is_protected else "no"}),
         "serves": frozenset({kept_for.slug if kept_for else EVERYWHERE}),
         "provider": frozenset({connection.provider}),
         "team": frozenset({team}),
