@@ -1,7 +1,7 @@
 """Credentials that a person makes or ends by hand: take the value in, confirm that it is over.
 
-The request has been approved and its job is held. What a person does here is
-written first, and then the job is taken up again.
+The request has been approved and its job is held, or about to be. What a
+person does here and the job's taking up are written in one transaction.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from django.db import transaction
 
 from approvals import queue
 from approvals.ports import Actor, NotVisible
+from approvals.services.states import EXECUTE
 from keyvault.accounts import selectors as accounts
 from keyvault.accounts.models import User
 from keyvault.audit import ledger
@@ -64,6 +64,7 @@ def intake(*, key: Key, person: User, typed: Mapping[str, str], now: datetime) -
     issued = _adopt(attempt, material, actor, now)
     try:
         with transaction.atomic(durable=True):
+            _go_on(attempt, person, now)
             vault.store(
                 version_id=attempt.version_id,
                 credential=Credential(
@@ -80,7 +81,6 @@ def intake(*, key: Key, person: User, typed: Mapping[str, str], now: datetime) -
             _record(attempt, sorted(issued.material), actor, now)
     except WrongState as error:
         raise NotTaken("The value was taken already.") from error
-    _go_on(attempt.request_id, person, now)
 
 
 def confirm_revoked(*, key: Key, person: User, now: datetime) -> None:
@@ -91,10 +91,10 @@ def confirm_revoked(*, key: Key, person: User, now: datetime) -> None:
     attempt = _attempt(key, person, act=Act.REVOKE)
     actor = accounts.actor(person)
     with transaction.atomic(durable=True):
+        _go_on(attempt, person, now)
         fresh = Attempt.objects.filter(pk=attempt.pk, confirmed_by="")
         if fresh.update(confirmed_by=actor.label):
             _record(attempt, [], actor, now)
-    _go_on(attempt.request_id, person, now)
 
 
 def _attempt(key: Key, person: User, act: Act | None = None) -> Attempt:
@@ -164,11 +164,6 @@ def _record(attempt: Attempt, fields: list[str], actor: Actor, now: datetime) ->
     )
 
 
-def _go_on(request_id: UUID, person: User, now: datetime) -> None:
-    """Take up the held job of the request; one that is not held yet will see the value itself."""
-    for job in queue.held():
-        if job.subject_id == request_id:
-            try:
-                queue.resume(job_id=job.id, person=person, now=now)
-            except queue.NotHeld:
-                return
+def _go_on(attempt: Attempt, person: User, now: datetime) -> None:
+    """Take up the job of the request, also while a worker is about to hold it."""
+    queue.wake(kind=EXECUTE, subject_id=attempt.request_id, person=person, now=now)
