@@ -91,9 +91,8 @@ def key_may_look(person_id: UUID, key_id: UUID) -> bool:
 
 def refuse_second(key: Key, kind: str, sentence: str) -> None:
     """Raise AlreadyAsked when an open request of this kind concerns the key already."""
-    for request in selectors.for_subject("key", key.pk):
-        if request.kind == kind and request.is_open:
-            raise AlreadyAsked(sentence, request.pk)
+    for request in selectors.open_for_subject("key", key.pk, act=kind):
+        raise AlreadyAsked(sentence, request.pk)
 
 
 def server(connection: Connection) -> dict[str, str | int]:
@@ -122,8 +121,7 @@ def require_server(key: Key, request_id: UUID) -> None:
     itself. Raises CannotExecute; NeedsPerson where a call was made already,
     because what it left behind is at the server of before.
     """
-    request = next(row for row in selectors.for_subject("key", key.pk) if row.pk == request_id)
-    if request.plan["body"]["server"] == server(key.connection)["server"]:
+    if selectors.plan_of(request_id)["body"]["server"] == server(key.connection)["server"]:
         return
     sentence = f"{key.connection.title} leads to another server than the one approved."
     if open_attempts(key.pk):
