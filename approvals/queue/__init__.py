@@ -16,6 +16,7 @@ from approvals.queue.rows import (
     open_jobs,
     overdue,
     resume,
+    wake,
 )
 from approvals.queue.running import handler, run
 
@@ -35,4 +36,5 @@ __all__ = [
     "overdue",
     "resume",
     "run",
+    "wake",
 ]

@@ -151,18 +151,43 @@ def resume(*, job_id: int, person: AbstractBaseUser, now: datetime) -> None:
             raise ports.NotVisible(f"job {job_id}")
         if job.state != Job.State.HELD:
             raise NotHeld(f"This job is {job.get_state_display().lower()}, not held.")
-        Job.objects.filter(pk=job.pk, state=Job.State.HELD).update(
-            state=Job.State.READY, attempts=0, due_at=Now(), rung_at=None, ended_at=None
-        )
-        ports.recorder().record(
-            "job.resumed",
-            actor=ports.directory().actor(person.pk),
-            subject=ports.Subject("job", str(job.pk), job.kind),
-            now=now,
-            fields={"kind": job.kind},
-            request_id=request_of(job.kind, job.subject_id),
-        )
-        notify(job.pk)
+        _take_up(job, person=person, now=now)
+
+
+def wake(*, kind: str, subject_id: UUID, person: AbstractBaseUser, now: datetime) -> None:
+    """Have an open job look again at once, in the caller's transaction.
+
+    For whoever writes what the job may be waiting for; called before that is
+    written, because a worker locks its job first, too. A running job is taken
+    from its worker: that one has looked already, and would otherwise hold the
+    job over what is there by now. Does nothing when no such job is open.
+    """
+    _assert_in_transaction()
+    rows = Job.objects.filter(kind=kind, subject_id=subject_id, state__in=_OPEN)
+    job = rows.select_for_update().first()
+    if job is not None:
+        _take_up(job, person=person, now=now)
+
+
+def _take_up(job: Job, *, person: AbstractBaseUser, now: datetime) -> None:
+    """Make a locked job ready with six fresh tries, and say by whom."""
+    Job.objects.filter(pk=job.pk).update(
+        state=Job.State.READY,
+        attempts=0,
+        due_at=Now(),
+        rung_at=None,
+        lease_until=None,
+        ended_at=None,
+    )
+    ports.recorder().record(
+        "job.resumed",
+        actor=ports.directory().actor(person.pk),
+        subject=ports.Subject("job", str(job.pk), job.kind),
+        now=now,
+        fields={"kind": job.kind},
+        request_id=request_of(job.kind, job.subject_id),
+    )
+    notify(job.pk)
 
 
 def request_of(kind: str, subject_id: UUID) -> UUID | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from approvals.selectors.access import Stand, access_request, standing
+from approvals.selectors.access import Stand, access_request, standing, took_part
 from approvals.selectors.deciders import (
     Deciders,
     Preview,
@@ -16,11 +16,14 @@ from approvals.selectors.lists import (
     Page,
     Waiting,
     decided,
+    done_for_subject,
     for_subject,
     mine,
     mine_count,
     mine_page,
     oldest_pending_at,
+    open_for_subject,
+    plan_of,
     queue,
     queue_count,
     stuck,
@@ -36,16 +39,20 @@ __all__ = [
     "access_request",
     "changes",
     "decided",
+    "done_for_subject",
     "for_subject",
     "mine",
     "mine_count",
     "mine_page",
     "oldest_pending_at",
+    "open_for_subject",
+    "plan_of",
     "preview",
     "queue",
     "queue_count",
     "score",
     "standing",
     "stuck",
+    "took_part",
     "who_decides",
 ]

@@ -55,6 +55,12 @@ def may_see(person: AbstractBaseUser, request: Request) -> bool:
     return request.is_open and _is_reviewer(person, ballots.read(request, now=request.revised_at))
 
 
+def took_part(person: AbstractBaseUser, request: Request) -> bool:
+    """Say whether a person asked or decided, from decisions that were read with the request."""
+    decided = {row.person_id for row in request.decisions.all()}
+    return person.pk == request.requester_id or person.pk in decided
+
+
 def _is_reviewer(person: AbstractBaseUser, ballot: Ballot) -> bool:
     """Say whether the person sits in a stage, be it barred from deciding for now."""
     return ballot.voters.why_not(person.pk) != STRANGER

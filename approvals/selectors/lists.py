@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db.models import F, QuerySet
 
+from approvals import ports
 from approvals.models import Decision, Request
 from approvals.selectors import ballots
 from approvals.selectors.access import why_not_vote
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 QUEUE_LIMIT = 500
 PAGE = 50
+SUBJECT_LIMIT = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +124,39 @@ def mine_count(person: AbstractBaseUser) -> int:
     return mine(person).filter(state=Request.State.CHANGES_ASKED).count()
 
 
-def for_subject(kind: str, subject_id: str | UUID) -> QuerySet[Request]:
-    """Return every request about one thing, newest first. The caller has passed its gate."""
-    return (
-        Request.objects.filter(subject_kind=kind, subject_id=str(subject_id))
-        .select_related("requester")
-        .order_by("-created_at")
-    )
+def for_subject(kind: str, subject_id: str | UUID, *, limit: int = SUBJECT_LIMIT) -> list[Request]:
+    """Return the newest requests about one thing. The caller has passed its gate."""
+    return list(_about(kind, subject_id).prefetch_related("decisions")[:limit])
+
+
+def open_for_subject(kind: str, subject_id: str | UUID, *, act: str = "") -> list[Request]:
+    """Return the requests about one thing that can still run, newest first; of one act or of all.
+
+    These are few: an act on a thing refuses a second one of its kind.
+    """
+    found = _about(kind, subject_id).filter(state__in=Request.OPEN)
+    return list(found.filter(kind=act) if act else found)
+
+
+def done_for_subject(
+    kind: str, subject_id: str | UUID, *, act: str, since: datetime
+) -> list[Request]:
+    """Return the requests of one act about one thing that were done after `since`."""
+    found = _about(kind, subject_id).filter(kind=act, state=Request.State.DONE)
+    return list(found.filter(ended_at__gt=since))
+
+
+def plan_of(request_id: UUID) -> dict[str, Any]:
+    """Return the plan of one request, for the action that runs it. Raises NotVisible."""
+    found = Request.objects.filter(pk=request_id).values_list("plan", flat=True).first()
+    if found is None:
+        raise ports.NotVisible(f"request {request_id}")
+    return dict(found)
+
+
+def _about(kind: str, subject_id: str | UUID) -> QuerySet[Request]:
+    rows = Request.objects.filter(subject_kind=kind, subject_id=str(subject_id))
+    return rows.select_related("requester").order_by("-created_at")
 
 
 def _pending() -> QuerySet[Request]:

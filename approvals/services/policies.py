@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,9 @@ from django.db import connection
 
 from approvals import ports
 from approvals.models import Policy, PolicyVersion, Request
+from approvals.policy import matching
 from approvals.policy.rules import Rules, strictness
+from approvals.selectors import deciders
 from approvals.services import asking, states
 
 JSON = Any
@@ -37,9 +39,10 @@ def seed_policies(specs: Iterable[Mapping[str, JSON]], now: datetime) -> int:
 def save_policy(*, rules: Rules, actor: ports.Actor, now: datetime) -> PolicyVersion:
     """Save a new version of a policy, inside the caller's transaction.
 
-    Undecided requests under the old version are judged again under the
-    stricter of the two, with their decisions cleared. Saving the wording that
-    is in force already changes nothing.
+    Undecided requests that another wording governs from now on, of this policy
+    or of one that fits them better, are judged again under the stricter of old
+    and new, with their decisions cleared. Saving the wording that is in force
+    already changes nothing.
     """
     states.assert_in_transaction()
     policy, _ = Policy.objects.select_for_update().get_or_create(name=rules.name)
@@ -60,17 +63,35 @@ def save_policy(*, rules: Rules, actor: ports.Actor, now: datetime) -> PolicyVer
         now=now,
         fields={"name": policy.name, "version": version.number},
     )
-    _judge_again(policy, rules, version=version, now=now)
+    _judge_again(now)
     return version
 
 
-def _judge_again(policy: Policy, rules: Rules, *, version: PolicyVersion, now: datetime) -> None:
-    """Move undecided requests to the new version where it is at least as strict."""
-    open_ids = Request.objects.filter(
-        policy_version__policy=policy, state__in=Request.UNDECIDED
-    ).exclude(policy_version=version)
-    for request_id in open_ids.order_by("pk").values_list("pk", flat=True):
+def _judge_again(now: datetime) -> None:
+    """Move undecided requests to what governs them now where that is at least as strict.
+
+    All are looked at, whatever policy they stand under: a new policy, or a
+    wider scope of an old one, may fit a request better than its own.
+    """
+    current = {row.body["name"]: row for row in deciders.current_policies()}
+    policies = [Rules.from_json(row.body) for row in current.values()]
+    undecided = Request.objects.filter(state__in=Request.UNDECIDED)
+    for request_id in undecided.order_by("pk").values_list("pk", flat=True):
         request = states.lock(request_id)
+        if request.state not in Request.UNDECIDED:
+            continue
+        rules = _governing(request, policies)
         old = Rules.from_json(request.policy_version.body)
-        if request.state in Request.UNDECIDED and strictness(rules) >= strictness(old):
-            asking.rebind(request, version=version, now=now)
+        if rules is None or current[rules.name].pk == request.policy_version_id:
+            continue
+        if strictness(rules) >= strictness(old):
+            asking.rebind(request, version=current[rules.name], now=now)
+
+
+def _governing(request: Request, policies: Sequence[Rules]) -> Rules | None:
+    """Return what governs a request as it was submitted; None where nothing does any more."""
+    attributes = {name: frozenset(values) for name, values in request.attributes.items()}
+    try:
+        return matching.match(policies, kind=request.kind, attributes=attributes)
+    except matching.NoPolicy:
+        return None

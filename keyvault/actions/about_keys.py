@@ -12,6 +12,7 @@ from keyvault.accounts.models import ADMINISTRATORS, AUDITORS
 from keyvault.connections.models import Connection
 from keyvault.connections.selectors import open_attempts
 from keyvault.inventory import access, limits
+from keyvault.inventory import selectors as inventory
 from keyvault.inventory.models import Environment, Key
 
 WORKER = Actor("system", "worker", "keyvault")
@@ -38,12 +39,15 @@ def attributes(
     """Return what policies match on.
 
     "serves" is the environment that the Connection is kept for: a key named
-    after one environment can do harm in every other that its server holds.
+    after one environment can do harm in every other that its server holds. A
+    key is therefore protected as soon as one of those is.
     """
     kept_for = connection.environment
+    reached = [environment, kept_for] if kept_for else inventory.environments()
+    is_protected = any(row.protected for row in reached)
     return {
         "environment": frozenset({environment.slug}),
-        "protected": frozenset({"yes" if environment.protected else "no"}),
+        "protected": frozenset({"yes" if is_protected else "no"}),
         "serves": frozenset({kept_for.slug if kept_for else EVERYWHERE}),
         "provider": frozenset({connection.provider}),
         "team": frozenset({team}),
@@ -87,9 +91,8 @@ def key_may_look(person_id: UUID, key_id: UUID) -> bool:
 
 def refuse_second(key: Key, kind: str, sentence: str) -> None:
     """Raise AlreadyAsked when an open request of this kind concerns the key already."""
-    for request in selectors.for_subject("key", key.pk):
-        if request.kind == kind and request.is_open:
-            raise AlreadyAsked(sentence, request.pk)
+    for request in selectors.open_for_subject("key", key.pk, act=kind):
+        raise AlreadyAsked(sentence, request.pk)
 
 
 def server(connection: Connection) -> dict[str, str | int]:
@@ -118,8 +121,7 @@ def require_server(key: Key, request_id: UUID) -> None:
     itself. Raises CannotExecute; NeedsPerson where a call was made already,
     because what it left behind is at the server of before.
     """
-    request = next(row for row in selectors.for_subject("key", key.pk) if row.pk == request_id)
-    if request.plan["body"]["server"] == server(key.connection)["server"]:
+    if selectors.plan_of(request_id)["body"]["server"] == server(key.connection)["server"]:
         return
     sentence = f"{key.connection.title} leads to another server than the one approved."
     if open_attempts(key.pk):

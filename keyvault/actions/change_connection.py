@@ -107,7 +107,7 @@ class ChangeConnection:
                 self.draft, before=before, fingerprint=self.fingerprint
             ),
             body={**self.to_payload(), "revision_now": before.revision if before else 0},
-            breaks=connection_plan.breaks(before),
+            breaks=connection_plan.breaks(self.draft, before=before),
             undo="Ask to change it back; the credential of before is deleted and must be typed.",
         )
 
@@ -250,6 +250,28 @@ def _check_place(draft: Draft, before: Connection | None) -> None:
 
 
 def _refuse_second(connection_id: UUID) -> None:
-    for request in requests.for_subject("connection", connection_id):
-        if request.kind == ChangeConnection.kind and request.is_open:
-            raise about_keys.AlreadyAsked("A change of it has been asked already.", request.pk)
+    kind = ChangeConnection.kind
+    for request in requests.open_for_subject("connection", connection_id, act=kind):
+        raise about_keys.AlreadyAsked("A change of it has been asked already.", request.pk)
+
+
+def asked_about(*, person: User, connection_id: UUID) -> list[Request]:
+    """Return the newest requests about a Connection that a person may see.
+
+    The rule of `visible_to` is asked once for all of them, and the rule for
+    reviewers only where a request is open.
+    """
+    rows = requests.for_subject("connection", connection_id)
+    if about_keys.role_may_look(person.pk):
+        return rows
+    return [row for row in rows if requests.took_part(person, row) or _reads(person, row)]
+
+
+def _reads(person: User, request: Request) -> bool:
+    if not request.is_open:
+        return False
+    try:
+        requests.access_request(person, request.pk)
+    except ports.NotVisible:
+        return False
+    return True

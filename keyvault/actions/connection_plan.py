@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from approvals.ports import Change
-from keyvault.connections import selectors
+from keyvault.connections import places, selectors
 from keyvault.connections.drafts import Draft
 from keyvault.connections.models import Connection
 
@@ -34,22 +34,24 @@ def changes(draft: Draft, *, before: Connection | None, fingerprint: str) -> tup
     )
 
 
-def breaks(before: Connection | None) -> tuple[str, ...]:
+def breaks(draft: Draft, *, before: Connection | None) -> tuple[str, ...]:
     """Return what the change could disturb."""
     if before is None:
         return ("Nothing that works today changes: a Connection is added.",)
     count = selectors.live_key_count(before.pk)
     if not count:
         return ("No key lives here.",)
-    number = "1 live key is" if count == 1 else f"{count} live keys are"
-    return (f"{number} created and revoked through it from then on.",)
+    if places.leads_to(before) != places.server_of(draft.provider, draft.config):
+        return (
+            f"{_keys(count)} issued at {places.named(places.leads_to(before))}, which goes on without it.",
+            "To revoke what was issued there, change the Connection back, or end it by hand.",
+        )
+    return (f"{_keys(count)} created and revoked through it from then on.",)
 
 
 def server(draft: Draft) -> str:
     """Return where a Connection leads, in one word."""
-    where = draft.config.get("host") or draft.config.get("where") or draft.provider
-    port = draft.config.get("port")
-    return f"{where}:{port}" if port else where
+    return places.named({"provider": draft.provider, **draft.config})
 
 
 def environment(before: Connection | None) -> str:
@@ -64,6 +66,10 @@ def team(before: Connection | None) -> str:
     if before is None:
         return ""
     return before.team.name if before.team else ADMINISTRATORS
+
+
+def _keys(count: int) -> str:
+    return "1 live key is" if count == 1 else f"{count} live keys are"
 
 
 def _credential(before: Connection | None, fingerprint: str) -> Change:

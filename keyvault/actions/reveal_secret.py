@@ -191,11 +191,11 @@ def plan(*, person: User, name: str) -> RevealSecret:
 def permit(*, person: User, version: Version, now: datetime) -> UUID | None:
     """Return the approved request that lets a person open a version now, or None."""
     wanted = {"version_id": str(version.pk), "person_id": str(person.pk)}
-    for request in requests.for_subject("key", version.key_id):
-        if request.kind != RevealSecret.kind or request.state != request.State.DONE:
-            continue
-        is_theirs = wanted.items() <= request.payload.items() and request.requester_id == person.pk
-        if is_theirs and request.ended_at and request.ended_at + WINDOW > now:
+    found = requests.done_for_subject(
+        "key", version.key_id, act=RevealSecret.kind, since=now - WINDOW
+    )
+    for request in found:
+        if wanted.items() <= request.payload.items() and request.requester_id == person.pk:
             return request.pk
     return None
 

@@ -15,7 +15,7 @@ from approvals import digests, ports, services
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys
-from keyvault.connections import issuing
+from keyvault.connections import issuing, places
 from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyPermission, KeyState
@@ -23,6 +23,7 @@ from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
     from approvals.models import Request
+    from keyvault.vault.models import Version
 
 JSON = Any
 
@@ -71,7 +72,7 @@ class RevokeKey:
         key = self._key()
         live = versions.live(key.pk)
         environment, warning = about_keys.environment_line(key.environment)
-        ends = tuple(f"v{version.number}: {version.remote_id or 'no id yet'}" for version in live)
+        ends = tuple(_label(version, key) for version in live)
         return Plan(
             title=f"Revoke {key.name}",
             sentence=(
@@ -97,6 +98,7 @@ class RevokeKey:
             breaks=(
                 f"Whatever uses {key.name} is refused from the moment it is done.",
                 "No dependent is registered for it, so who that is cannot be listed here.",
+                *_by_hand(live, key),
             ),
             undo="A revocation cannot be undone. The way back is to ask for a new key.",
         )
@@ -117,10 +119,12 @@ class RevokeKey:
         return points
 
     def execute(self, *, request_id: UUID, run: Run) -> Outcome:
-        """Revoke at the provider, then in the inventory. Idempotent on `request_id`."""
+        """Revoke at the provider, then in the inventory. Idempotent on `request_id`.
+
+        Each version is ended at the server that issued it, so that a Connection
+        which was changed while this ran is no reason to stop by itself.
+        """
         key = self._key()
-        if key.state != KeyState.REVOKED:
-            about_keys.require_server(key, request_id)
         issuing.revoke(
             key=key,
             request_id=request_id,
@@ -134,7 +138,7 @@ class RevokeKey:
             run.fence()
             _end(self.key_id, request_id, run.now)
         run.reached("revoke:closed")
-        return Outcome(f"{key.name} is revoked at {key.connection.title}.", {"Key": key.name})
+        return Outcome(f"{key.name} is revoked, every version of it.", {"Key": key.name})
 
     def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
         """Reserve nothing, so there is nothing to undo."""
@@ -206,6 +210,23 @@ def _team(key: Key, role: str) -> frozenset[UUID]:
 
 def _place(key: Key) -> str:
     return f"{key.connection.title} ({key.connection.slug})"
+
+
+def _label(version: Version, key: Key) -> str:
+    label = f"v{version.number}: {version.remote_id or 'no id yet'}"
+    if places.is_within_reach(version, key.connection):
+        return label
+    return f"{label}, issued at {places.named(version.server)}"
+
+
+def _by_hand(live: Sequence[Version], key: Key) -> tuple[str, ...]:
+    """Say what no call can end, because the Connection was led elsewhere since."""
+    return tuple(
+        f"v{version.number} was issued at {places.named(version.server)}, where "
+        f"{key.connection.title} does not lead any more: a person must end it there and confirm."
+        for version in live
+        if not places.is_within_reach(version, key.connection)
+    )
 
 
 def _sessions(*, kill: bool) -> str:

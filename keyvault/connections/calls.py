@@ -30,11 +30,10 @@ _PERSON = (
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """Everything that the steps of one issue or revocation share."""
+class Errand:
+    """What every step for one key shares, whether or not it calls the provider."""
 
     key: Key
-    reach: Reach
     request_id: UUID
     run: Run
     actor: Actor
@@ -43,15 +42,6 @@ class Work:
     def now(self) -> datetime:
         """The time of this try."""
         return self.run.now
-
-    @property
-    def provider(self) -> base.Provider:
-        """The plug-in."""
-        return self.reach.provider
-
-    def call(self) -> Context:
-        """Return the context of one call with the key's options."""
-        return self.reach.call(self.key.options)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -62,6 +52,22 @@ class Work:
         with transaction.atomic(durable=True):
             self.run.fence()
             yield
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Errand):
+    """Everything that the calling steps of one issue or revocation share."""
+
+    reach: Reach
+
+    @property
+    def provider(self) -> base.Provider:
+        """The plug-in."""
+        return self.reach.provider
+
+    def call(self) -> Context:
+        """Return the context of one call with the key's options."""
+        return self.reach.call(self.key.options)
 
 
 def stop_for(error: base.ProviderError) -> Unfinished:

@@ -1,7 +1,7 @@
 """Credentials that a person makes or ends by hand: take the value in, confirm that it is over.
 
-The request has been approved and its job is held. What a person does here is
-written first, and then the job is taken up again.
+The request has been approved and its job is held, or about to be. What a
+person does here and the job's taking up are written in one transaction.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from django.db import transaction
 
 from approvals import queue
 from approvals.ports import Actor, NotVisible
+from approvals.services.states import EXECUTE
 from keyvault.accounts import selectors as accounts
 from keyvault.accounts.models import User
 from keyvault.audit import ledger
-from keyvault.connections import attempts, selectors
+from keyvault.connections import attempts, places, selectors
 from keyvault.connections.context import reach
 from keyvault.connections.models import Act, Attempt
 from keyvault.crypto.secret import Secret
@@ -49,11 +49,8 @@ def task(*, key: Key, person: User) -> Task:
     attempt = _attempt(key, person)
     provider = registry.provider(attempt.connection.provider)
     fields: Sequence[Field] = getattr(provider, "value_schema", provider.material_schema)
-    steps: Sequence[str] = ()
-    if isinstance(provider, Instructs):
-        steps = provider.instructions(selectors.bare_call(attempt.connection), attempt.act)
     is_create = attempt.act == Act.CREATE
-    return Task(key, attempt.act, steps, fields if is_create else (), attempt.tag)
+    return Task(key, attempt.act, _steps(attempt), fields if is_create else (), attempt.tag)
 
 
 def intake(*, key: Key, person: User, typed: Mapping[str, str], now: datetime) -> None:
@@ -67,6 +64,7 @@ def intake(*, key: Key, person: User, typed: Mapping[str, str], now: datetime) -
     issued = _adopt(attempt, material, actor, now)
     try:
         with transaction.atomic(durable=True):
+            _go_on(attempt, person, now)
             vault.store(
                 version_id=attempt.version_id,
                 credential=Credential(
@@ -83,7 +81,6 @@ def intake(*, key: Key, person: User, typed: Mapping[str, str], now: datetime) -
             _record(attempt, sorted(issued.material), actor, now)
     except WrongState as error:
         raise NotTaken("The value was taken already.") from error
-    _go_on(attempt.request_id, person, now)
 
 
 def confirm_revoked(*, key: Key, person: User, now: datetime) -> None:
@@ -94,10 +91,10 @@ def confirm_revoked(*, key: Key, person: User, now: datetime) -> None:
     attempt = _attempt(key, person, act=Act.REVOKE)
     actor = accounts.actor(person)
     with transaction.atomic(durable=True):
+        _go_on(attempt, person, now)
         fresh = Attempt.objects.filter(pk=attempt.pk, confirmed_by="")
         if fresh.update(confirmed_by=actor.label):
             _record(attempt, [], actor, now)
-    _go_on(attempt.request_id, person, now)
 
 
 def _attempt(key: Key, person: User, act: Act | None = None) -> Attempt:
@@ -115,7 +112,23 @@ def _attempt(key: Key, person: User, act: Act | None = None) -> Attempt:
 
 def _by_hand(attempt: Attempt) -> bool:
     provider = registry.provider(attempt.connection.provider)
-    return isinstance(provider, Adopts) and isinstance(provider, Instructs)
+    is_manual = isinstance(provider, Adopts) and isinstance(provider, Instructs)
+    return is_manual or selectors.left_behind(attempt) is not None
+
+
+def _steps(attempt: Attempt) -> Sequence[str]:
+    """Return what to do, at the server that issued the credential."""
+    behind = selectors.left_behind(attempt)
+    if behind is not None:
+        what = behind.remote_id or "what was begun there"
+        return (
+            f"End {what} at {places.named(behind.server)}, where it was issued.",
+            "Confirm here that it no longer works.",
+        )
+    provider = registry.provider(attempt.connection.provider)
+    if isinstance(provider, Instructs):
+        return provider.instructions(selectors.bare_call(attempt.connection), attempt.act)
+    return ()
 
 
 def _may(key: Key, person: User) -> bool:
@@ -151,11 +164,6 @@ def _record(attempt: Attempt, fields: list[str], actor: Actor, now: datetime) ->
     )
 
 
-def _go_on(request_id: UUID, person: User, now: datetime) -> None:
-    """Take up the held job of the request; one that is not held yet will see the value itself."""
-    for job in queue.held():
-        if job.subject_id == request_id:
-            try:
-                queue.resume(job_id=job.id, person=person, now=now)
-            except queue.NotHeld:
-                return
+def _go_on(attempt: Attempt, person: User, now: datetime) -> None:
+    """Take up the job of the request, also while a worker is about to hold it."""
+    queue.wake(kind=EXECUTE, subject_id=attempt.request_id, person=person, now=now)

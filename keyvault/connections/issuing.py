@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from approvals.ports import Actor, LostClaim, NeedsPerson, Run, Unfinished
-from keyvault.connections import attempts, recovering
+from keyvault.connections import attempts, places, recovering
 from keyvault.connections.calls import Work, spoken, stop_for, told
 from keyvault.connections.context import reach
 from keyvault.connections.models import Act, Attempt, AttemptState
@@ -50,7 +50,7 @@ def issue(
     if done is not None:
         return done
     with told(), reach(key.connection, actor=actor, now=run.now, purpose="create") as reached:
-        work = Work(key, reached, request_id, run, actor)
+        work = Work(key, request_id, run, actor, reached)
         attempt, issued = _credential(work)
         _prove(work, issued)
         run.reached("create:validated")
@@ -84,7 +84,11 @@ def _plan(work: Work) -> Attempt:
         planned = work.provider.prepare(work.call(), work.request_id.hex, tried, holding)
     with work.writing():
         version = vault.begin(
-            key_id=work.key.pk, request_id=work.request_id, now=work.now, actor=work.actor
+            key_id=work.key.pk,
+            request_id=work.request_id,
+            now=work.now,
+            actor=work.actor,
+            server=places.leads_to(work.reach.connection),
         )
         return attempts.write(
             act=Act.CREATE,

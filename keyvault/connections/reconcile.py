@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import transaction
@@ -16,7 +17,7 @@ from django.db import transaction
 from approvals import queue
 from approvals.ports import Actor, Run, Unfinished
 from keyvault.audit import ledger
-from keyvault.connections import attempts, calls, schedule
+from keyvault.connections import attempts, calls, places, schedule
 from keyvault.connections.comparing import Comparison, Standing, compare
 from keyvault.connections.context import Reach, reach, subject_of
 from keyvault.connections.models import Attempt, AttemptState, Connection
@@ -28,10 +29,15 @@ from keyvault.providers.registry import UnknownKind
 from keyvault.vault import selectors as versions
 from keyvault.vault.sealing import Unreadable
 
+if TYPE_CHECKING:
+    from keyvault.vault.models import Version
+
 JOB = "connection.inventory"
 CLOCK = Actor("system", "inventory", "Inventory")
 _MOST_PAGES = 1000
 _PATIENCE = 2
+_MOVED = "moved"
+_NAMED = 3
 
 
 def run(*, now: datetime) -> int:
@@ -70,11 +76,20 @@ def _compare(reached: Reach) -> Comparison | None:
     with calls.spoken():
         if reached.provider.capabilities(reached.call()).shape == Shape.MANUAL:
             return None
-    believed = versions.live_remote_ids(reached.connection.pk)
+    believed = _believed(reached.connection)
     found = _listing(reached)
     tags = [key.tag for key in found if key.tag]
     rows = attempts.by_tags(reached.connection.pk, tags)
     return compare(found, standings=_standings(list(rows.values())), believed=believed)
+
+
+def _believed(connection: Connection) -> dict[str, Version]:
+    """Return what must be alive where the Connection leads now, by the provider's identity."""
+    return {
+        version.remote_id: version
+        for version in versions.in_use_through(connection.pk)
+        if places.is_within_reach(version, connection)
+    }
 
 
 def _listing(reached: Reach) -> list[RemoteKey]:
@@ -108,6 +123,7 @@ def _settle(reached: Reach, comparison: Comparison, run: Run) -> None:
         _end_orphan(reached, key, run)
     _name_strangers(reached, comparison.strange, run)
     _name_missing(reached, comparison.missing, run)
+    _name_left_behind(reached, run)
 
 
 def _end_orphan(reached: Reach, key: RemoteKey, run: Run) -> None:
@@ -175,7 +191,7 @@ def _name_strangers(reached: Reach, strange: Sequence[RemoteKey], run: Run) -> N
 
 def _name_missing(reached: Reach, missing: Sequence[str], run: Run) -> None:
     """Say which versions in use are gone, unless they have ended since the listing."""
-    still = versions.live_remote_ids(reached.connection.pk)
+    still = _believed(reached.connection)
     subject = subject_of(reached.connection)
     gone = [remote_id for remote_id in missing if remote_id in still]
     with transaction.atomic(durable=True):
@@ -201,6 +217,46 @@ def _name_missing(reached: Reach, missing: Sequence[str], run: Run) -> None:
             sentence="It works again, or its version has ended.",
             now=run.now,
         )
+
+
+def _name_left_behind(reached: Reach, run: Run) -> None:
+    """Say which versions in use no listing here can speak of: they were issued elsewhere."""
+    connection, subject = reached.connection, subject_of(reached.connection)
+    behind = [
+        version
+        for version in versions.in_use_through(connection.pk)
+        if not places.is_within_reach(version, connection)
+    ]
+    with transaction.atomic(durable=True):
+        run.fence()
+        if not behind:
+            findings.close(
+                kind=FindingKind.CONNECTION,
+                subject=subject,
+                detail=_MOVED,
+                sentence="Every version in use was issued where it leads.",
+                now=run.now,
+            )
+            return
+        findings.open(
+            kind=FindingKind.CONNECTION,
+            subject=subject,
+            detail=_MOVED,
+            sentence=_left_behind(connection, behind),
+            evidence={"version_ids": [str(version.pk) for version in behind]},
+            now=run.now,
+            actor=CLOCK,
+        )
+
+
+def _left_behind(connection: Connection, behind: Sequence[Version]) -> str:
+    named = [f"version {version.number} of {version.key.name}" for version in behind]
+    listed = ", ".join(named[:_NAMED]) + (", and others" if len(named) > _NAMED else "")
+    return (
+        f"{connection.title} leads to {places.named(places.leads_to(connection))}, but {listed} "
+        f"came from {places.named(behind[0].server)}. What was issued there is neither "
+        "looked at nor revoked from here: have the Connection changed back, or revoke by hand."
+    )
 
 
 def _note_success(connection: Connection, comparison: Comparison | None, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Revoke every live version of a key, and prove that the provider refuses it."""
+"""Revoke every live version of a key, and prove that the provider that issued it refuses it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from approvals.ports import Actor, NeedsPerson, Run, Unfinished
-from keyvault.connections import attempts, schedule
-from keyvault.connections.calls import Work, spoken, stop_for, told
+from keyvault.connections import attempts, places, schedule
+from keyvault.connections.calls import Errand, Work, spoken, stop_for, told
 from keyvault.connections.context import reach
 from keyvault.connections.models import Act, Attempt, AttemptState
 from keyvault.inventory.models import Key
-from keyvault.providers import base
+from keyvault.providers import base, registry
 from keyvault.providers.base import Instructs, Issued, Verdict, tag_of
 from keyvault.vault import selectors as versions
 from keyvault.vault import services as vault
@@ -30,20 +30,59 @@ def revoke(
     kill_sessions: bool = True,
     on_revoked: Callable[[], None] | None = None,
 ) -> None:
-    """End every version of a key that the provider may accept. Idempotent.
+    """End every version of a key that a provider may accept. Idempotent.
 
     A crash anywhere repeats a call that does nothing the second time. The
-    transaction that notes the last revocation runs `on_revoked`. Raises
-    Unfinished, NeedsPerson, LostClaim.
+    transaction that notes the last revocation runs `on_revoked`. A version that
+    was issued at a server where the Connection does not lead any more is left
+    to a person, after all others have ended. Raises Unfinished, NeedsPerson,
+    LostClaim.
     """
-    live = versions.live(key.pk)
-    if not live:
-        return
-    with told(), reach(key.connection, actor=actor, now=run.now, purpose="revoke") as reached:
-        work = Work(key, reached, request_id, run, actor)
-        for version in live:
-            closing = on_revoked if version == live[-1] else None
-            _revoke(work, version, kill_sessions=kill_sessions, on_revoked=closing)
+    errand = Errand(key, request_id, run, actor)
+    with told():
+        order = _order(key)
+    for version in order:
+        closing = on_revoked if version == order[-1] else None
+        with told():
+            if not places.is_within_reach(version, key.connection):
+                _leave_to_person(errand, version, closing)
+                continue
+            with reach(key.connection, actor=actor, now=run.now, purpose="revoke") as reached:
+                work = Work(key, request_id, run, actor, reached)
+                _revoke(work, version, kill_sessions=kill_sessions, on_revoked=closing)
+
+
+def _order(key: Key) -> list[Version]:
+    """Return the live versions: what is begun first, then what can be called, then the rest.
+
+    One attempt of a key is open at a time, and what waits for a person must
+    not keep alive what a call can end.
+    """
+    begun = attempts.open_attempt(act=Act.REVOKE, key_id=key.pk)
+
+    def rank(version: Version) -> tuple[bool, bool]:
+        is_begun = begun is not None and begun.version_id == version.pk
+        return not is_begun, not places.is_within_reach(version, key.connection)
+
+    return sorted(versions.live(key.pk), key=rank)
+
+
+def _leave_to_person(
+    errand: Errand, version: Version, on_revoked: Callable[[], None] | None
+) -> None:
+    """Note the end of a version at another server once a person has confirmed it.
+
+    Nothing is called and nothing is tried here: the server of now can neither
+    end it nor tell, and the value is no business of it.
+    """
+    label = registry.registered(errand.key.connection.provider).label
+    attempt = _attempt(errand, version, label)
+    errand.run.reached("revoke:attempted")
+    if not attempt.confirmed_by:
+        raise NeedsPerson("server_changed", places.out_of_reach(version, errand.key.connection))
+    cause = f"ended by hand at {places.named(version.server)}, confirmed by {attempt.confirmed_by}"
+    _note(errand, version, attempt, cause=cause, on_revoked=on_revoked)
+    errand.run.reached("revoke:recorded")
 
 
 def _revoke(
@@ -56,14 +95,14 @@ def _revoke(
     if not version.remote_id:
         _abandon(work, version, on_revoked)
         return
-    attempt = _attempt(work, version)
+    attempt = _attempt(work, version, work.reach.label)
     work.run.reached("revoke:attempted")
     if not attempt.confirmed_by:
         _call(work, version, attempt, kill_sessions=kill_sessions)
     work.run.reached("revoke:called")
     _prove_dead(work, version)
     work.run.reached("revoke:verified")
-    _note(work, version, attempt, on_revoked)
+    _note(work, version, attempt, cause="revoked at the provider", on_revoked=on_revoked)
     work.run.reached("revoke:recorded")
 
 
@@ -79,24 +118,24 @@ def _call(work: Work, version: Version, attempt: Attempt, *, kill_sessions: bool
         raise Unfinished("fault", f"The provider failed ({type(error).__name__}).") from None
 
 
-def _attempt(work: Work, version: Version) -> Attempt:
-    found = attempts.open_attempt(act=Act.REVOKE, key_id=work.key.pk)
-    with work.writing():
+def _attempt(errand: Errand, version: Version, provider: str) -> Attempt:
+    found = attempts.open_attempt(act=Act.REVOKE, key_id=errand.key.pk)
+    with errand.writing():
         if found is not None and found.version_id == version.pk:
-            attempts.again(found, now=work.now)
+            attempts.again(found, now=errand.now)
             return found
         number = attempts.next_number(act=Act.REVOKE, version_id=version.pk)
         return attempts.write(
             act=Act.REVOKE,
-            key=work.key,
+            key=errand.key,
             version_id=version.pk,
-            request_id=work.request_id,
+            request_id=errand.request_id,
             planned=base.Attempt(
-                work.request_id.hex, number, version.remote.get("tag") or tag_of("revoke", number)
+                errand.request_id.hex, number, version.remote.get("tag") or tag_of("revoke", number)
             ),
-            provider=work.reach.label,
-            actor=work.actor,
-            now=work.now,
+            provider=provider,
+            actor=errand.actor,
+            now=errand.now,
         )
 
 
@@ -124,17 +163,24 @@ def _prove_dead(work: Work, version: Version) -> None:
 
 
 def _note(
-    work: Work, version: Version, attempt: Attempt, on_revoked: Callable[[], None] | None
+    errand: Errand,
+    version: Version,
+    attempt: Attempt,
+    *,
+    cause: str,
+    on_revoked: Callable[[], None] | None,
 ) -> None:
-    with work.writing():
+    with errand.writing():
         vault.mark_revoked(
             version_id=version.pk,
-            cause="revoked at the provider",
-            now=work.now,
-            actor=work.actor,
-            request_id=work.request_id,
+            cause=cause,
+            now=errand.now,
+            actor=errand.actor,
+            request_id=errand.request_id,
         )
-        attempts.settle(attempt, AttemptState.DONE, note="Revoked.", actor=work.actor, now=work.now)
+        attempts.settle(
+            attempt, AttemptState.DONE, note="Revoked.", actor=errand.actor, now=errand.now
+        )
         if on_revoked is not None:
             on_revoked()
 

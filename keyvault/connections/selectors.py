@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
 
 from approvals.ports import NotVisible
 from keyvault.accounts.models import User
+from keyvault.connections import places
 from keyvault.connections.context import guard_of
 from keyvault.connections.models import Act, Attempt, AttemptState, Connection
 from keyvault.providers import context, registry
 from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes
+from keyvault.vault import selectors as versions
+
+if TYPE_CHECKING:
+    from keyvault.vault.models import Version
 
 
 def get(slug: str) -> Connection:
@@ -130,15 +136,23 @@ def awaits_confirmation(key_id: UUID) -> bool:
     return _by_hand(key_id, Act.REVOKE)
 
 
+def left_behind(attempt: Attempt) -> Version | None:
+    """Return the version that an attempt is to revoke, where no call can reach it; or None."""
+    if attempt.act != Act.REVOKE:
+        return None
+    version = versions.version(attempt.version_id)
+    return None if places.is_within_reach(version, attempt.connection) else version
+
+
 def _by_hand(key_id: UUID, act: Act) -> bool:
     rows = Attempt.objects.select_related("connection").filter(
         key_id=key_id, act=act, state=AttemptState.OPEN, confirmed_by=""
     )
     row = rows.first()
-    if row is None:
+    found = capabilities(row.connection) if row is not None else None
+    if row is None or found is None:
         return False
-    found = capabilities(row.connection)
-    return found is not None and found.shape == "manual"
+    return found.shape == "manual" or left_behind(row) is not None
 
 
 def _all() -> QuerySet[Connection]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from keyvault.findings.models import Finding
 
@@ -21,3 +21,12 @@ def for_subject(kind: str, subject_id: str, *, include_closed: bool = False) -> 
     """Return the findings about one thing, newest first."""
     found = Finding.objects.filter(subject_kind=kind, subject_id=subject_id)
     return list(found if include_closed else found.filter(closed_at=None))
+
+
+def by_subject(kind: str, subject_ids: Collection[str]) -> dict[str, list[Finding]]:
+    """Return what is open about each of several things, newest first, in one query."""
+    found: dict[str, list[Finding]] = {}
+    rows = Finding.objects.filter(subject_kind=kind, subject_id__in=subject_ids, closed_at=None)
+    for finding in rows:
+        found.setdefault(finding.subject_id, []).append(finding)
+    return found

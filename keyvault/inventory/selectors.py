@@ -182,6 +182,7 @@ def holders(key: Key, *, now: datetime) -> list[Holder]:
         Grant.objects.filter(key=key, ended_at=None, starts_at__lte=now)
         .filter(Q(ends_at=None) | Q(ends_at__gt=now))
         .select_related("user", "group__team", "agent")
+        .prefetch_related("group__user_set")
         .order_by("user__name", "group__name", "agent__name", "permission")
     )
     rows: dict[tuple[Any, ...], list[Grant]] = {}

@@ -35,7 +35,12 @@ class Manual:
     kind: ClassVar[str] = "manual"
     title: ClassVar[str] = "By hand"
     config_schema: ClassVar[Sequence[Field]] = (
-        Field("where", "Where", help="The vendor's page or the person that issues the credential."),
+        Field(
+            "where",
+            "Where",
+            help="The vendor's page or the person that issues the credential.",
+            names_server=True,
+        ),
         Field(
             "create_steps",
             "How to create it",

@@ -56,7 +56,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One entry of a form. `kind` is text, longtext, number, choice or secret."""
+    """One entry of a form. `kind` is text, longtext, number, choice or secret.
+
+    `names_server` marks the settings that tell one server from another, such
+    as host and port: a credential is revoked only where these are as they were
+    when it was issued.
+    """
 
     name: str
     label: str
@@ -65,6 +70,7 @@ class Field:
     required: bool = True
     default: str = ""
     choices: tuple[tuple[str, str], ...] = ()
+    names_server: bool = False
 
 
 @dataclass(frozen=True, slots=True)

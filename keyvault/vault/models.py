@@ -27,6 +27,8 @@ class VersionState(models.TextChoices):
 class Version(models.Model):
     """One value of a Key. The value itself lies sealed elsewhere; `public` is what may be shown.
 
+    `server` is what names the server that issues it, as the Connection led
+    there when the version was begun; empty where that was not recorded.
     `remote` is the provider's identity of the credential, in the form that the
     providers define; empty until the provider has answered.
     """
@@ -35,6 +37,7 @@ class Version(models.Model):
     key = models.ForeignKey("keyvault.Key", models.PROTECT, related_name="versions")
     number = models.PositiveIntegerField()
     state = models.CharField(max_length=10, choices=VersionState, default=VersionState.PENDING)
+    server = models.JSONField(default=dict)
     remote_id = models.CharField(max_length=300, blank=True)
     remote = models.JSONField(default=dict)
     public = models.JSONField(default=dict)

@@ -59,11 +59,11 @@ def by_ids(version_ids: Sequence[UUID]) -> dict[UUID, Version]:
     return {found.pk: found for found in _all().filter(pk__in=version_ids)}
 
 
-def live_remote_ids(connection_id: UUID) -> dict[str, Version]:
-    """Return what we believe to be alive at one Connection, by the provider's identity."""
+def in_use_through(connection_id: UUID) -> Sequence[Version]:
+    """Return the versions in use that were issued through one Connection, wherever it led."""
     states = [VersionState.CURRENT, VersionState.PREVIOUS]
     rows = _all().filter(key__connection_id=connection_id, state__in=states)
-    return {found.remote_id: found for found in rows}
+    return list(rows.order_by("key__name", "number"))
 
 
 def in_use(version_ids: Sequence[UUID]) -> frozenset[UUID]:

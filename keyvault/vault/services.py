@@ -46,10 +46,17 @@ class Credential:
     expires_at: datetime | None = None
 
 
-def begin(*, key_id: UUID, request_id: UUID, now: datetime, actor: Actor) -> Version:
+def begin(
+    *,
+    key_id: UUID,
+    request_id: UUID,
+    now: datetime,
+    actor: Actor,
+    server: Mapping[str, str],
+) -> Version:
     """Return this request's pending version of a key; make the next one if there is none.
 
-    Raises WrongState while another request's version is on its way.
+    server: what names the server that will issue it; kept with the version. Raises WrongState while another request's version is on its way.
     """
     key = _locked_key(key_id)
     pending = key.versions.filter(state=VersionState.PENDING).first()
@@ -59,7 +66,7 @@ def begin(*, key_id: UUID, request_id: UUID, now: datetime, actor: Actor) -> Ver
         raise WrongState(f"Version {pending.number} of {key.name} is still on its way.")
     last = key.versions.aggregate(last=Max("number"))["last"] or 0
     version = Version.objects.create(
-        key=key, number=last + 1, request_id=request_id, created_at=now
+        key=key, number=last + 1, server=dict(server), request_id=request_id, created_at=now
     )
     _record("version.created", version, actor, now, {}, request_id)
     return version

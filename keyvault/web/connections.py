@@ -13,10 +13,8 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from approvals import selectors as approvals
 from approvals import services
 from approvals.policy.matching import NoPolicy
-from approvals.ports import NotVisible
 from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as people
 from keyvault.actions import about_keys, change_connection
@@ -38,14 +36,16 @@ def connections(request: HttpRequest) -> HttpResponse:
     """List every Connection with its state."""
     person = sessions.person(request)
     titles = dict(selectors.providers())
+    found = selectors.connections()
+    flagged = findings.by_subject("connection", [str(row.pk) for row in found])
     rows = [
         {
             "connection": row,
             "provider": titles.get(row.provider, row.provider),
             "problems": selectors.problems(row),
-            "findings": findings.for_subject("connection", str(row.pk)),
+            "findings": flagged.get(str(row.pk), []),
         }
-        for row in selectors.connections()
+        for row in found
     ]
     context = _frame(person) | {"rows": rows}
     return render(request, "keyvault/connections/connections.html", context)
@@ -64,7 +64,7 @@ def connection(request: HttpRequest, slug: str) -> HttpResponse:
         "capabilities": selectors.capabilities(row),
         "problems": selectors.problems(row),
         "findings": findings.for_subject("connection", str(row.pk)),
-        "requests": _visible(person, approvals.for_subject("connection", row.pk)),
+        "requests": change_connection.asked_about(person=person, connection_id=row.pk),
         "live_count": selectors.live_key_count(row.pk),
     }
     return render(request, "keyvault/connections/connection.html", context)
@@ -209,16 +209,6 @@ def _settings(row: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - views import
     except LookupError:
         return sorted(row.config.items())
     return [(entry.label, row.config.get(entry.name, "")) for entry in schema]
-
-
-def _visible(person: Any, rows: Any) -> list[Any]:  # noqa: ANN401 - views import no tables.
-    seen = []
-    for row in rows:
-        try:
-            seen.append(approvals.access_request(person, row.pk))
-        except NotVisible:
-            continue
-    return seen
 
 
 urlpatterns = [

@@ -52,7 +52,7 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
     key = access.access_key(person, name, "view")
     found = versions.versions(key.pk)
     may = access.permissions(person, key)
-    open_requests = [row for row in approvals.for_subject("key", key.pk) if row.is_open]
+    open_requests = approvals.open_for_subject("key", key.pk)
     return {
         "key": key,
         "nav": "keys",

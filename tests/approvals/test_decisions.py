@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
 from approvals import canonical, digests, ports, queue, selectors, services
 from approvals.models import Decision, Job, PolicyVersion, Request
@@ -384,6 +385,82 @@ def test_a_stricter_policy_clears_the_decisions_of_open_requests(house):
         laxer = Rules.from_json(DEV)
         services.save_policy(rules=laxer, actor=POLICY, now=house.now)
     assert Request.objects.get(pk=request.pk).policy_version.number == 2
+
+
+def _save(**body):
+    with transaction.atomic():
+        return services.save_policy(rules=Rules.from_json(body), actor=POLICY, now=timezone.now())
+
+
+NORTH = {
+    "name": "test-north",
+    "scope": {"kind": ["test.paint"], "environment": ["dev"], "team": ["payments"]},
+    "stages": [{"name": "Two", "groups": ["security", "payments"], "quorum": 2}],
+}
+
+
+def test_a_new_policy_that_fits_better_judges_open_requests_again(house):
+    request, other = house.ask(environment="dev"), house.ask(environment="dev", team="security")
+
+    _save(**NORTH)
+
+    fresh, left = Request.objects.get(pk=request.pk), Request.objects.get(pk=other.pk)
+    assert (fresh.revision, fresh.policy_version.policy.name) == (2, "test-north")
+    assert fresh.plan_digest != request.plan_digest
+    assert (left.revision, left.policy_version.policy.name) == (1, "test-dev")
+    assert events(request)[-1] == "request.revised"
+    with pytest.raises(services.Stale):
+        house.say(house.cast.bob, request)
+    house.say(house.cast.bob, fresh)
+    fresh.refresh_from_db()
+    assert fresh.state == "pending", "one approver was enough before"
+
+
+def test_a_new_policy_that_fits_better_and_asks_less_changes_no_open_request(house):
+    request = house.ask()
+
+    _save(**NORTH | {"scope": NORTH["scope"] | {"environment": ["prod"]}, "auto": "approve"})
+
+    fresh = Request.objects.get(pk=request.pk)
+    assert (fresh.revision, fresh.policy_version.policy.name) == (1, "test-prod")
+
+
+def test_a_wider_scope_reaches_open_requests_of_another_policy(house):
+    request = house.ask(environment="dev")
+
+    _save(**PROD | {"scope": {"kind": ["test.paint"], "environment": ["prod", "dev"]}})
+
+    assert Request.objects.get(pk=request.pk).policy_version.policy.name == "test-prod"
+
+
+def test_a_policy_that_no_longer_covers_a_request_goes_on_governing_it(house):
+    request = house.ask(environment="dev")
+
+    _save(**DEV | {"scope": {"kind": ["test.paint"], "environment": ["moon"]}})
+
+    fresh = Request.objects.get(pk=request.pk)
+    assert (fresh.revision, fresh.policy_version.number) == (1, 1)
+
+
+def test_a_policy_that_forbids_reaches_open_requests(house):
+    request = house.ask(environment="dev")
+
+    _save(name="test-stop", scope={"kind": ["test.paint"], "team": ["payments"]}, auto="deny")
+
+    fresh = Request.objects.get(pk=request.pk)
+    assert fresh.policy_version.policy.name == "test-stop"
+    with pytest.raises(ports.NotVisible):
+        house.say(house.cast.bob, fresh)
+
+
+def test_a_decided_request_is_not_judged_again(house):
+    request = house.ask(environment="dev")
+    house.say(house.cast.bob, request)
+
+    _save(**NORTH)
+
+    fresh = Request.objects.get(pk=request.pk)
+    assert (fresh.state, fresh.revision) == ("approved", 1)
 
 
 def test_seeding_policies_twice_changes_nothing(house):

@@ -58,6 +58,43 @@ def test_a_job_runs_once_however_often_its_message_arrives(chore):
     assert state(job) == "done"
 
 
+def wake(chore, house, subject):
+    with transaction.atomic():
+        queue.wake(kind="test.chore", subject_id=subject, person=house.cast.alice, now=house.now)
+
+
+def test_waking_a_running_job_takes_it_from_a_worker_that_would_hold_it(chore, house):
+    subject = uuid4()
+    job = chore.promise(subject)
+    chore.fault = ports.NeedsPerson("x", "Somebody must write something.")
+    claim = claims.claim(job, worker="test", now=house.now)
+
+    wake(chore, house, subject)
+
+    with pytest.raises(ports.LostClaim):
+        running.hold(claim, "x", "Somebody must write something.")
+    assert state(job) == "ready"
+    chore.fault = None
+    assert chore.run(job)
+    assert state(job) == "done"
+
+
+def test_waking_a_held_job_says_by_whom_and_one_that_is_over_stays_so(chore, house):
+    subject = uuid4()
+    job = chore.promise(subject)
+    chore.fault = ports.NeedsPerson("x", "x")
+    chore.run(job)
+    wake(chore, house, subject)
+    assert (state(job), Event.objects.get(event="job.resumed").actor_label) == ("ready", "Alice")
+    chore.fault = None
+    chore.run(job)
+
+    wake(chore, house, subject)
+
+    assert state(job) == "done"
+    assert Event.objects.filter(event="job.resumed").count() == 1
+
+
 def test_promising_twice_is_promising_once_while_it_is_open(chore):
     subject = uuid4()
     first, again = chore.promise(subject), chore.promise(subject)

@@ -13,19 +13,20 @@ from tests.keyvault.actions import conftest as actions
 pytestmark = pytest.mark.django_db(transaction=True)
 _registry, fake, house = actions._registry, actions.fake, actions.house
 
-FORM = "/requests/new/?connection=orders"
+FORM = "/requests/new/?connection=everywhere"
 
 
 def test_the_column_beside_the_form_follows_what_is_chosen(house, signed_in_page, assert_clean):
     page = signed_in_page(house.cast.alice)
     page.goto(FORM)
     aside = page.locator("#deciders")
-    aside.get_by_text("Policy Keys elsewhere.").wait_for()
+    aside.get_by_text("Policy Keys in protected environments.").wait_for()
+    point = aside.get_by_text("Protected environment", exact=True)
+    expect(point).to_have_count(0)
 
     page.get_by_label("Environment").select_option("prod")
 
-    aside.get_by_text("Policy Keys in protected environments.").wait_for()
-    assert aside.get_by_text("Protected environment", exact=True).is_visible()
+    point.wait_for()
     assert_clean(page)
 
 

@@ -31,6 +31,28 @@ def test_keys_select_a_decision_and_never_send_it(house, signed_in_page):
     assert not request.decisions.exists()
 
 
+def test_j_and_k_walk_the_queue_and_are_letters_in_a_field(house, signed_in_page, assert_clean):
+    walls = [house.ask(wall=wall) for wall in ("north", "east", "south")]
+    first, second, third = (reverse("request", args=[row.pk]) for row in walls)
+    page = signed_in_page(house.cast.bob)
+    page.goto(first)
+
+    page.keyboard.press("j")
+    page.wait_for_url(f"**{second}")
+    page.keyboard.press("j")
+    page.wait_for_url(f"**{third}")
+    page.keyboard.press("j")  # There is no next one: nothing moves.
+    page.keyboard.press("k")
+    page.wait_for_url(f"**{second}")
+    page.locator("#id_comment").press_sequentially("jk")
+
+    assert page.locator("#id_comment").input_value() == "jk"
+    assert page.url.endswith(second)
+    assert page.get_by_role("link", name="Previous request (K)").get_attribute("href") == first
+    assert not any(row.decisions.exists() for row in walls)
+    assert_clean(page)
+
+
 @pytest.mark.parametrize("theme", harness.THEMES)
 def test_the_page_after_a_lost_race_is_clean_and_keeps_the_note(
     house, signed_in_page, watch, theme

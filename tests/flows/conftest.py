@@ -41,6 +41,7 @@ def real_house(_registered, cast, target, keys, now) -> Iterator[RealHouse]:
         where = rows.connection(
             cast,
             provider="postgresql",
+            environment=cast.dev,
             config={
                 "host": "127.0.0.1",
                 "port": str(proxy.port),

@@ -12,7 +12,10 @@ DATABASE, BY_HAND = "northwind-db", "by-hand"
 
 
 def ask_for_key(alice: Visitor, name: str, connection: str) -> str:
-    """Ask for a key in the development environment and return the request's path."""
+    """Ask for a key in the development environment and return the request's path.
+
+    The demo's Connections serve production as well, so that bob and carol must agree.
+    """
     more = {}
     if connection == DATABASE:
         more = {"option_login_prefix": name.replace("-", "_"), "option_owner_role": demo.OWNER}
@@ -41,10 +44,11 @@ def ask_to_revoke(alice: Visitor, name: str) -> str:
     return _request(answer.url.path, answer.text)
 
 
-def done(request: str, approver: Visitor) -> str:
-    """Have a request approved and wait until it is done."""
-    approver.decide(request)
-    await_state(approver.stack, request, "done")
+def done(request: str, *approvers: Visitor) -> str:
+    """Have a request approved by all who must and wait until it is done."""
+    for approver in approvers:
+        approver.decide(request)
+    await_state(approvers[0].stack, request, "done")
     return request
 
 

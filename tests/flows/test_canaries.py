@@ -30,7 +30,7 @@ from tests.servers import Stack
 pytestmark = pytest.mark.slow
 
 NUMBER_OR_ID = re.compile(r"^[0-9a-f-]{36}$|^\d+$")
-PEOPLE = ("alice", "bob", "dave", "frank", "grace")
+PEOPLE = ("alice", "bob", "carol", "dave", "frank", "grace")
 EVENTS_SHOWN = 12
 ADMIN = "canary_admin"
 VALUE = '<output class="value"'
@@ -71,21 +71,22 @@ def life(stack: Stack) -> Life:
 
 
 def key_of_the_database(people: Mapping[str, Visitor]) -> tuple[str, ...]:
-    alice, bob = people["alice"], people["bob"]
-    lives.done(lives.ask_for_key(alice, "canary-orders", lives.DATABASE), bob)
+    alice, bob, carol = (people[name] for name in ("alice", "bob", "carol"))
+    lives.done(lives.ask_for_key(alice, "canary-orders", lives.DATABASE), bob, carol)
     lives.done(lives.ask_to_reveal(alice, "canary-orders"), bob)
     password = lives.reveal(alice, "canary-orders")
     assert len(password) > 20
     alice.post("/keys/canary-orders/versions/1/reveal/", {})
-    lives.done(lives.ask_to_revoke(alice, "canary-orders"), bob)
+    lives.done(lives.ask_to_revoke(alice, "canary-orders"), bob, carol)
     return (password,)
 
 
 def value_by_hand(people: Mapping[str, Visitor]) -> tuple[str, ...]:
     """Hand a value over, after one that was refused because it was too long."""
-    alice, bob = people["alice"], people["bob"]
+    alice, bob, carol = (people[name] for name in ("alice", "bob", "carol"))
     request = lives.ask_for_key(alice, "canary-vendor", lives.BY_HAND)
     bob.decide(request)
+    carol.decide(request)
     await_state(alice.stack, request, "executing")
     taken, refused = planted(), planted()
     intake = "/keys/canary-vendor/intake/"
@@ -98,6 +99,7 @@ def value_by_hand(people: Mapping[str, Visitor]) -> tuple[str, ...]:
     await_state(alice.stack, request, "done")
     ending = lives.ask_to_revoke(alice, "canary-vendor")
     bob.decide(ending)
+    carol.decide(ending)
     await_state(alice.stack, ending, "executing")
     return taken, refused
 

@@ -42,11 +42,19 @@ def bob(stack: Stack) -> Iterator[Visitor]:
         yield person
 
 
+@pytest.fixture(scope="module")
+def carol(stack: Stack) -> Iterator[Visitor]:
+    with visitor(stack, "carol") as person:
+        yield person
+
+
 @pytest.fixture
-def asked(alice: Visitor) -> tuple[str, str]:
-    """Return the name of a new key and its request, which waits for a decision."""
+def asked(alice: Visitor, carol: Visitor) -> tuple[str, str]:
+    """Return the name of a new key and its request, which waits for one more decision."""
     name = f"outage-{uuid4().hex[:8]}"
-    return name, lives.ask_for_key(alice, name, lives.DATABASE)
+    request = lives.ask_for_key(alice, name, lives.DATABASE)
+    assert carol.decide(request).status_code == 200
+    return name, request
 
 
 @contextmanager

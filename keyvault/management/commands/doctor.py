@@ -14,14 +14,14 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from keyvault import readiness
+from keyvault import readiness, reconciliation
 from keyvault.audit import protection
 
 _LEAST_FREE = 300_000_000
 
 
 class Command(BaseCommand):
-    """Look at servers, keys, disk and ledger; exit 1 when something is wrong."""
+    """Look at servers, keys, disk, ledger and rights; exit 1 when something is wrong."""
 
     help = "Say what is wrong with this installation, and how to mend it."
     requires_system_checks = []
@@ -56,9 +56,15 @@ def _services() -> Iterator[str]:
         yield f"The ledger's sequencer is {found.unsequenced_s:.0f} s behind: see the clock's log."
     if found.held_jobs:
         yield f"{found.held_jobs} jobs are held: open the system page, mend the cause, resume."
+    yield from _ledger()
+
+
+def _ledger() -> Iterator[str]:
     guard = protection.found()
     if guard is not protection.Protection.ROLE_AND_TRIGGER:
         yield f"The ledger is protected by {guard}: serve with the role kv_app (docs/operations.md)."
+    for difference in reconciliation.differences():
+        yield difference.sentence
 
 
 def _files() -> Iterator[str]:

@@ -7,8 +7,13 @@ from collections.abc import Mapping
 from keyvault.providers.base import JSON, Field
 
 CONFIG = (
-    Field("host", "Host", help="A host name, an IP address, or the directory of a unix socket."),
-    Field("port", "Port", kind="number", default="5432"),
+    Field(
+        "host",
+        "Host",
+        help="A host name, an IP address, or the directory of a unix socket.",
+        names_server=True,
+    ),
+    Field("port", "Port", kind="number", default="5432", names_server=True),
     Field("database", "Database", default="postgres", help="Where the admin logs in."),
     Field("user", "Admin user", help="A role with CREATEROLE; a superuser is not needed."),
     Field(

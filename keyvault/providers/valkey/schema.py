@@ -9,8 +9,9 @@ CONFIG = (
         "host",
         "Host",
         help="A host name, an IP address, or the directory that holds valkey.sock.",
+        names_server=True,
     ),
-    Field("port", "Port", kind="number", default="6379"),
+    Field("port", "Port", kind="number", default="6379", names_server=True),
     Field("user", "Admin user", help="An ACL user that may change ACL users."),
     Field(
         "tls",

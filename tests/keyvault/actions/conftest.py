@@ -18,6 +18,7 @@ from tests.keyvault.connections import fakes
 from tests.keyvault.vault import rows
 
 _registry = connections._registry
+EVERYWHERE = "everywhere"
 
 
 @dataclass
@@ -83,7 +84,9 @@ class House:
 
 
 def declared(**changes) -> Declaration:
-    """Return what alice usually asks for, with changes."""
+    """Return what alice usually asks for, with changes; production has another Connection."""
+    if changes.get("environment") == "prod":
+        changes = {"connection": EVERYWHERE} | changes
     usual = Declaration(
         name="ledger-reader",
         title="Ledger reader",
@@ -103,6 +106,8 @@ def fake(_registry):
 
 @pytest.fixture
 def house(cast, fake, now) -> House:
-    connections.with_credential(rows.connection(cast, provider=fake.kind), now)
+    for slug, environment in (("orders", cast.dev), (EVERYWHERE, None)):
+        where = rows.connection(cast, provider=fake.kind, slug=slug, environment=environment)
+        connections.with_credential(where, now)
     defaults.seed(now=now)
     return House(cast, now, fake)

@@ -9,7 +9,7 @@ from approvals.policy.rules import Rules
 from keyvault.actions import create_key, defaults
 from keyvault.connections.models import Connection
 from keyvault.inventory.models import Environment
-from tests.keyvault.actions.conftest import declared
+from tests.keyvault.actions.conftest import EVERYWHERE, declared
 
 pytestmark = pytest.mark.django_db
 
@@ -68,10 +68,35 @@ def test_a_sandbox_that_becomes_protected_approves_nothing_by_itself(house):
 def test_no_key_at_a_server_of_every_environment_is_a_sandbox_key(house):
     defaults.add_sandbox(now=house.now, actor=defaults.SETUP)
 
-    request = house.ask(environment="sandbox", lifetime_days=7)
+    request = house.ask(environment="sandbox", lifetime_days=7, connection=EVERYWHERE)
     house.work()
 
     assert Request.objects.get(pk=request.pk).state == "pending"
+
+
+def test_a_key_at_a_server_of_every_environment_takes_two_people_of_different_teams(house):
+    request = house.ask(connection=EVERYWHERE)
+
+    house.say(house.cast.bob, request)
+    assert Request.objects.get(pk=request.pk).state == "pending"
+    house.say(house.cast.carol, request)
+
+    assert Request.objects.get(pk=request.pk).state == "approved"
+
+
+def test_a_key_of_dev_whose_connection_came_to_serve_production_counts_as_protected(house):
+    key = house.create()
+    Connection.objects.filter(slug="orders").update(environment=house.cast.prod)
+
+    request = house.revoke(key)
+
+    assert request.policy_version.policy.name == "Keys in protected environments"
+
+
+def test_where_no_environment_is_protected_one_that_serves_all_is_not(house):
+    Environment.objects.update(protected=False)
+
+    assert policy(house, connection=EVERYWHERE) == "Keys elsewhere"
 
 
 def test_a_sandbox_key_of_a_week_needs_nobody(house):

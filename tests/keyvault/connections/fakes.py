@@ -77,7 +77,10 @@ class Fake:
 
     kind = "fake"
     title = "Fake"
-    config_schema = (Field("host", "Host"), Field("user", "Admin user", required=False))
+    config_schema = (
+        Field("host", "Host", names_server=True),
+        Field("user", "Admin user", required=False),
+    )
     material_schema = (Field("password", "Admin password", kind="secret"),)
     options_schema = ()
 

@@ -7,6 +7,8 @@ from django.utils import timezone
 from approvals import queue
 from approvals.models import Job
 from approvals.ports import NeedsPerson, NotVisible
+from approvals.queue import running
+from approvals.services.states import EXECUTE
 from keyvault.audit.models import Event
 from keyvault.connections import intake, issuing, selectors
 from keyvault.inventory import grants
@@ -64,6 +66,54 @@ def test_the_held_job_is_taken_up_by_the_intake(waiting, cast, request_id, now):
     intake.intake(key=waiting, person=cast.alice, typed={"value": CANARY}, now=now)
 
     assert Job.objects.get(pk=job_id).state == "ready"
+
+
+@pytest.fixture
+def job(key, request_id, monkeypatch, now):
+    """Return a function that lets a worker try the request's job once."""
+
+    def issue(subject_id, run):
+        issuing.issue(key=key, request_id=subject_id, run=run, actor=WORKER)
+
+    monkeypatch.setitem(running._handlers, EXECUTE, issue)
+    with transaction.atomic():
+        job_id = queue.enqueue(kind=EXECUTE, subject_id=request_id)
+
+    def try_once():
+        queue.run(job_id, worker="test", now=now)
+        return Job.objects.get(pk=job_id)
+
+    return try_once
+
+
+def test_a_value_pasted_while_the_job_is_being_held_waits_for_nobody(
+    fake, key, job, cast, monkeypatch, now
+):
+    refuse = fake.create
+
+    def paste_meanwhile(ctx, attempt):
+        intake.intake(key=key, person=cast.alice, typed={"value": CANARY}, now=now)
+        refuse(ctx, attempt)
+
+    monkeypatch.setattr(fake, "create", paste_meanwhile)
+
+    assert job().state == "ready", "the worker that had looked before holds nothing"
+    assert job().state == "done"
+    assert versions.current(key.pk).number == 1
+    resumed = Event.objects.get(event="job.resumed")
+    assert resumed.actor_label == str(cast.alice)
+    assert not Event.objects.filter(event="job.held").exists()
+
+
+def test_a_value_pasted_twice_takes_the_job_up_once(fake, key, job, cast, now):
+    assert job().state == "held"
+    intake.intake(key=key, person=cast.alice, typed={"value": CANARY}, now=now)
+    job()
+
+    with pytest.raises((intake.NotTaken, NotVisible)):
+        intake.intake(key=key, person=cast.alice, typed={"value": CANARY}, now=now)
+
+    assert Event.objects.filter(event="job.resumed").count() == 1
 
 
 @pytest.mark.parametrize("name", ["mallory", "bob", "frank"])

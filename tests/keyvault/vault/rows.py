@@ -59,7 +59,9 @@ def credential(value="canary-value", *, remote_id="r1", **material):
 
 def live_version(of, request_id, now, value="canary-value", remote_id="r1"):
     with transaction.atomic():
-        begun = services.begin(key_id=of.pk, request_id=request_id, now=now, actor=WORKER)
+        begun = services.begin(
+            key_id=of.pk, request_id=request_id, now=now, actor=WORKER, server={"host": "db"}
+        )
         services.store(
             version_id=begun.pk,
             credential=credential(value, remote_id=remote_id),

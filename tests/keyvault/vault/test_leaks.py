@@ -52,7 +52,9 @@ def _dump():
 def test_r1_a_database_dump_holds_no_canary(key, request_id, now, keys):
     material = {f"field{number}": canary for number, canary in enumerate(CANARIES)}
     with transaction.atomic():
-        version = services.begin(key_id=key.pk, request_id=request_id, now=now, actor=WORKER)
+        version = services.begin(
+            key_id=key.pk, request_id=request_id, now=now, actor=WORKER, server={}
+        )
         services.store(
             version_id=version.pk,
             credential=credential(**material),

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.django_db
 
 
 def _begin(key, request_id, now):
-    return services.begin(key_id=key.pk, request_id=request_id, now=now, actor=WORKER)
+    return services.begin(
+        key_id=key.pk, request_id=request_id, now=now, actor=WORKER, server={"host": "db"}
+    )
 
 
 def _store(version, now, **more):
@@ -47,7 +49,7 @@ def test_begin_refuses_a_second_request_while_one_is_on_its_way(key, request_id,
 
 def test_begin_of_an_unknown_key_is_not_visible(request_id, now):
     with pytest.raises(NotVisible):
-        services.begin(key_id=uuid4(), request_id=request_id, now=now, actor=WORKER)
+        services.begin(key_id=uuid4(), request_id=request_id, now=now, actor=WORKER, server={})
 
 
 def test_store_twice_keeps_the_later_values(key, request_id, now):

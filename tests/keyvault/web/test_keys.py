@@ -34,8 +34,9 @@ def client(person) -> Client:
 
 
 def form(**changes) -> dict[str, str]:
+    is_prod = changes.get("environment") == "prod"
     return {
-        "connection": "orders",
+        "connection": actions.EVERYWHERE if is_prod else "orders",
         "name": "ledger-reader",
         "title": "Ledger reader",
         "team": "payments",

@@ -1,0 +1,64 @@
+"""Where a credential was issued, whatever its Connection says by now.
+
+An approved change may lead a Connection to another server. What was issued
+before stays where it is: the new server knows nothing of it, so that its "no
+such user" proves nothing, and a call there could end a stranger's credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from keyvault.connections.models import Connection
+from keyvault.providers import registry
+
+if TYPE_CHECKING:
+    from keyvault.vault.models import Version
+
+
+def server_of(provider: str, config: Mapping[str, object]) -> dict[str, str]:
+    """Return what names the server behind settings: the fields that the provider marks.
+
+    Where it marks none, or its plug-in is not loaded, every setting counts: a
+    stop too many is better than a call at the wrong server.
+    """
+    entry = registry.kinds().get(provider)
+    schema = entry.provider.config_schema if entry else ()
+    marked = {field.name: field.default for field in schema if field.names_server}
+    naming = marked or dict.fromkeys(config, "")
+    found = {name: str(config.get(name) or default) for name, default in naming.items()}
+    return {"provider": provider, **{name: text for name, text in found.items() if text}}
+
+
+def leads_to(connection: Connection) -> dict[str, str]:
+    """Return what names the server that a Connection leads to now."""
+    return server_of(connection.provider, connection.config)
+
+
+def is_within_reach(version: Version, connection: Connection) -> bool:
+    """Say whether a Connection leads to the server that issued a version.
+
+    A version of which that is not recorded is out of reach.
+    """
+    return bool(version.server) and version.server == leads_to(connection)
+
+
+def named(server: Mapping[str, object]) -> str:
+    """Return a server in one word, from what names it or from a Connection's settings."""
+    if not server:
+        return "a server that was not recorded"
+    where = str(server.get("host") or server.get("where") or server.get("provider", ""))
+    port = server.get("port")
+    return f"{where}:{port}" if port else where
+
+
+def out_of_reach(version: Version, connection: Connection) -> str:
+    """Return the sentence for a version at another server, with both mends."""
+    place = named(version.server)
+    return (
+        f"Version {version.number} was issued at {place}, and {connection.title} leads to "
+        f"{named(leads_to(connection))} now. Have the Connection changed back and resume, "
+        f"or end {version.remote_id or 'what was begun'} at {place} by hand and confirm on the "
+        "key's page."
+    )
