@@ -21,7 +21,7 @@ _STAYS = (
 )
 _STAY = "subject_id || ' ' || (fields ->> 'group')"
 _GRANTS = (
-    "SELECT concat_ws(' ', key_id, permission, coalesce(user_id::text, group_id::text))"
+    "SELECT concat_ws(' ', key_id, permission, coalesce(user_id::text, group_id::text, agent_id::text))"
     " FROM keyvault_grant"
 )
 _GRANT = "concat_ws(' ', subject_id, fields ->> 'permission', fields ->> 'holder')"
