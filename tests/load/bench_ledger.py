@@ -2,7 +2,7 @@
 
 Rates are given beside the raw SHA-256 rate of one thread of Python. Inserts
 are given beside a floor: the plainest program for the same rows in a table with
-the same indexes, which no ledger on this server and this disk can beat. Both are
+the same indexes, each writer in a process of its own. Both are
 measured in the same run, so that runs on different machines, and under different
 loads, can be compared. Every figure is the median of several rounds.
 """
@@ -52,7 +52,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--events", type=int, default=4000, help="events of each measure")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--processes", type=int, default=4, help=f"that share {WRITERS} writers")
+    parser.add_argument(
+        "--processes", type=int, default=4, help=f"that share the {WRITERS} writers"
+    )
     return parser.parse_args()
 
 
