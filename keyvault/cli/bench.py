@@ -1,6 +1,7 @@
 """`keyvault bench [NAME]`: run the benchmarks of tests/load on embedded servers.
 
-A benchmark is `tests/load/bench_NAME.py`; it prints its own table.
+A benchmark is `tests/load/bench_NAME.py`; it prints its own table. PostgreSQL
+syncs its commits to the disk, as it does in an installation.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 async def _run(names: Sequence[str], options: Sequence[str]) -> int:
-    async with throwaway_servers() as env:
+    async with throwaway_servers(fsync=True) as env:
         codes = []
         for name in names:
             process = await asyncio.create_subprocess_exec(

@@ -18,19 +18,21 @@ from keyvault.launcher.supervisor import Supervisor
 
 
 @asynccontextmanager
-async def throwaway_servers() -> AsyncIterator[dict[str, str]]:
+async def throwaway_servers(*, fsync: bool = False) -> AsyncIterator[dict[str, str]]:
     """Run embedded servers in a temporary directory; yield the variables that lead to them.
 
-    PostgreSQL does not sync here, and is reached as superuser: the suite makes
-    databases, roles and server settings of its own. Ctrl-C is left to the
-    program inside. Raises Stop.
+    PostgreSQL syncs only where `fsync` asks for it, as a measurement must: its
+    commits then cost what they cost in an installation. It is reached as
+    superuser: the suite makes databases, roles and server settings of its own.
+    Ctrl-C is left to the program inside. Raises Stop.
     """
     root = Path(tempfile.mkdtemp(prefix="kv-test-"))
     where = places.lay_out(root)
     supervisor = Supervisor(log_dir=where.log, run_dir=where.run, say=_quietly)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
     try:
-        database, queue = await _database(supervisor, where), await _queue(supervisor, where)
+        database = await _database(supervisor, where, fsync=fsync)
+        queue = await _queue(supervisor, where)
         own = {"KEYVAULT_DATA_DIR": str(root / "data"), "KEYVAULT_KEYS_DIR": str(root / "keys")}
         yield {**database, **queue, **own}
     finally:
@@ -38,11 +40,11 @@ async def throwaway_servers() -> AsyncIterator[dict[str, str]]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-async def _database(supervisor: Supervisor, where: Places) -> dict[str, str]:
+async def _database(supervisor: Supervisor, where: Places, *, fsync: bool) -> dict[str, str]:
     if "DATABASE_URL" in os.environ:
         return {}
     password = secrets.token_urlsafe(24)
-    cluster = servers.make_cluster(where, password, say=_quietly, fsync=False)
+    cluster = servers.make_cluster(where, password, say=_quietly, fsync=fsync)
     await supervisor.start(cluster.service())
     # Migrations grant to these roles where they exist, as they do in an installation.
     await asyncio.to_thread(roles.prepare, cluster, owner_password=password, app_password=password)

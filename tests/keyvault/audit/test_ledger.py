@@ -1,9 +1,11 @@
 """Writing events: inside a transaction, from a closed list, never with a secret, or not at all."""
 
+import contextlib
 import json
 import threading
 import time
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import DatabaseError, connection, transaction
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from approvals.canonical import NotCanonical
+from approvals.ports import Subject
 from keyvault.audit import context, ledger, protection, sequencer
 from keyvault.audit.models import Event, LedgerLeaf
 from keyvault.crypto.secret import Secret
@@ -77,6 +80,31 @@ def test_record_keeps_who_what_when_and_where_from():
     assert (found.ip, found.user_agent, found.correlation_id) == ("192.0.2.7", "Firefox", "c-1")
     assert (found.acted_at, found.request_id, found.outcome) == (now, request_id, "refused")
     assert abs(found.at - now).total_seconds() < 60
+
+
+@pytest.mark.django_db
+def test_an_event_costs_one_round_trip(django_assert_num_queries):
+    with django_assert_num_queries(1):
+        _record()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_patience_of_an_event_ends_with_it():
+    with transaction.atomic(), connection.cursor() as cursor:
+        _record()
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("0",)
+
+
+@pytest.mark.django_db
+def test_the_time_and_the_transaction_of_an_event_are_the_database_s_own():
+    row = Event.objects.get(id=_record(now=timezone.now() - timedelta(days=400)))
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_xact_id()::text::bigint, clock_timestamp()")
+        xact, now = cursor.fetchone()
+    assert row.xact == xact
+    assert timedelta(0) <= now - row.at < timedelta(minutes=1)
 
 
 @pytest.mark.django_db
@@ -215,6 +243,19 @@ def test_r49_without_insert_the_act_fails_with_its_event(narrow_role):
 def _act_and_record():
     connection.cursor().execute("UPDATE django_content_type SET model = model || 'x'")
     _record()
+
+
+@pytest.mark.django_db
+def test_r49_an_act_that_swallows_the_failure_commits_nothing():
+    """The driver refuses a NUL by itself, so the server would still commit the transaction."""
+    with transaction.atomic():
+        connection.cursor().execute("UPDATE django_content_type SET model = model || 'x'")
+        with contextlib.suppress(ledger.LedgerUnavailable):
+            _record(subject=Subject("k\x00y", "1", "key-1"))
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM django_content_type WHERE model LIKE '%%x'")
+        assert cursor.fetchone() == (0,)
 
 
 @pytest.mark.django_db(transaction=True)
