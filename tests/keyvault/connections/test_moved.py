@@ -207,7 +207,7 @@ def test_the_inventory_calls_nothing_dead_that_lives_elsewhere(issued, lead, whe
 
 
 def _fill():
-    migration = import_module("keyvault.migrations.0006_version_server")
+    migration = import_module("keyvault.migrations.0008_version_server")
     Version.objects.update(server={})
     with connection.cursor() as cursor:
         cursor.execute(migration.FILL)
