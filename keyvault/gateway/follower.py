@@ -103,7 +103,7 @@ class Follower:
 
     async def _connect(self) -> rows.Link:
         link = await AsyncConnection.connect(
-            self._settings.database, autocommit=True, connect_timeout=3
+            self._settings.listen, autocommit=True, connect_timeout=3
         )
         await link.execute("SET TIME ZONE 'UTC'")
         # The confirmation is worth nothing after a crash, so it need not wait for the disk.

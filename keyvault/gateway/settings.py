@@ -16,11 +16,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Settings:
     """Everything that a gateway process is told. Rates are answers a second.
 
-    `database` leads to PostgreSQL directly: a pooler that hands out a
-    connection for each transaction would drop LISTEN.
+    `listen` leads to PostgreSQL directly: a pooler that hands out a connection
+    for each transaction would drop LISTEN.
     """
 
     database: str
+    listen: str
     console: str
     address: str
     kek: str
@@ -38,9 +39,11 @@ def load() -> Settings:
     """Read the environment. Raises BadSetting with a sentence that says the mend."""
     keys_dir = Path(text("KEYVAULT_KEYS_DIR", str(Path.home() / ".config/keyvault/keys")))
     data_dir = Path(text("KEYVAULT_DATA_DIR", ".kv"))
+    database = secret("DATABASE_URL")
     proxies = networks("KEYVAULT_TRUSTED_PROXIES", "")
     return Settings(
-        database=text("KEYVAULT_LISTEN_DATABASE_URL", "") or secret("DATABASE_URL"),
+        database=database,
+        listen=text("KEYVAULT_LISTEN_DATABASE_URL", "") or database,
         console=text("KEYVAULT_PUBLIC_URL", "http://localhost:8000").rstrip("/"),
         address=text("KEYVAULT_GATEWAY_URL", "http://localhost:8001").rstrip("/"),
         kek=text("KEYVAULT_KEK", f"file:{keys_dir / 'kek'}"),
