@@ -163,7 +163,7 @@ $$;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("keyvault", "0007_right_changes")]
+    dependencies = [("keyvault", "0008_version_server")]
     operations = [
         migrations.SeparateDatabaseAndState(
             state_operations=[
