@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from django.core import signing
 from django.core.exceptions import BadRequest
@@ -82,7 +82,8 @@ def cut(
     """Return up to `size` rows on one side of a cursor. Raises BadFilter on a foreign cursor."""
     backward = bool(before)
     if order.moment:
-        found = found.alias(sort_at=Coalesce(order.moment, Value(order.blank)))
+        moment = Coalesce(order.moment, Value(order.blank))
+        found = cast("QuerySet[_M]", found.alias(sort_at=moment))
     if cursor := before or after:
         found = found.filter(_beyond(_read(cursor, order), backward=backward))
     columns = ("sort_at", "name") if order.moment else ("name",)
