@@ -95,6 +95,8 @@ EVENTS: dict[str, frozenset[str]] = {
     ),
     "key.released": frozenset({"state"}),
     "key.live": frozenset({"expires_at"}),
+    "key.changed": frozenset({"fields"}),
+    "key.renamed": frozenset({"title"}),
     "key.revoked": frozenset(),
     "key.rotation_due": frozenset({"cause", "due_at"}),
     "grant.given": frozenset(
@@ -105,6 +107,9 @@ EVENTS: dict[str, frozenset[str]] = {
     ),
     # agents
     "agent.registered": frozenset({"team", "owner", "backup_owner", "reads_outside_text"}),
+    "agent.changed": frozenset({"fields"}),
+    "agent.joined": frozenset({"group"}),
+    "agent.left": frozenset({"group"}),
     "agent.suspended": frozenset({"cause"}),
     "agent.resumed": frozenset({"cause"}),
     "agent.retired": frozenset({"cause"}),

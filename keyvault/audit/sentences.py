@@ -52,6 +52,9 @@ SENTENCES: Mapping[str, str] = {
     "installation.left_solo": "A second administrator is enrolled: solo mode ended.",
     # agents
     "agent.registered": "{actor} registered the agent {subject}.",
+    "agent.changed": "{actor} changed what is said of the agent {subject}.",
+    "agent.joined": "The agent {subject} joined {group}.",
+    "agent.left": "{actor} took the agent {subject} out of {group}.",
     "agent.suspended": "{actor} suspended the agent {subject}: {cause}.",
     "agent.resumed": "{actor} let the agent {subject} work again: {cause}.",
     "agent.retired": "{actor} retired the agent {subject} for good: {cause}.",
@@ -62,6 +65,8 @@ SENTENCES: Mapping[str, str] = {
     "key.redeclared": "{actor} changed what is asked for {subject}.",
     "key.rotation_due": "A rotation of {subject} is due: {cause}.",
     "key.live": "{subject} is live.",
+    "key.changed": "The declared use or delivery of {subject} was changed.",
+    "key.renamed": "{actor} gave {subject} the title {title}.",
     "key.revoked": "{subject} is revoked.",
     "key.released": "The name {subject} was released.",
     "grant.given": "{actor} granted {permission} on {subject}.",
