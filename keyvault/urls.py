@@ -16,6 +16,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.account")),
     path("", include("keyvault.web.people")),
     path("", include("keyvault.web.audit")),
+    path("api/v1/oauth/", include("keyvault.api.oauth")),
 ]
 
 handler400 = "keyvault.web.errors.bad_request"

@@ -113,6 +113,17 @@ EVENTS: dict[str, frozenset[str]] = {
     "agent.suspended": frozenset({"cause"}),
     "agent.resumed": frozenset({"cause"}),
     "agent.retired": frozenset({"cause"}),
+    "client.added": frozenset({"client", "kind", "expires_at", "algorithm"}),
+    "client.ended": frozenset({"client", "kind", "cause"}),
+    "trust.created": frozenset(
+        {"kind", "issuer", "audience", "jwks_url", "allowed_hosts", "revision"}
+    ),
+    "trust.changed": frozenset(
+        {"kind", "issuer", "audience", "jwks_url", "allowed_hosts", "revision"}
+    ),
+    "trust.ended": frozenset({"cause"}),
+    "binding.created": frozenset({"binding", "trust", "claims"}),
+    "binding.ended": frozenset({"binding", "trust", "cause"}),
     "token.issued": frozenset({"token", "method", "keys", "expires_at", "said_by", "parent"}),
     "token.ended": frozenset({"token", "cause"}),
     # audit

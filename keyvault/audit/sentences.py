@@ -58,6 +58,13 @@ SENTENCES: Mapping[str, str] = {
     "agent.suspended": "{actor} suspended the agent {subject}: {cause}.",
     "agent.resumed": "{actor} let the agent {subject} work again: {cause}.",
     "agent.retired": "{actor} retired the agent {subject} for good: {cause}.",
+    "client.added": "{actor} gave the agent {subject} a way to authenticate ({kind}, {client}).",
+    "client.ended": "The {kind} {client} of the agent {subject} was ended: {cause}.",
+    "trust.created": "{actor} trusted the issuer {issuer} as {subject}.",
+    "trust.changed": "{actor} changed the trust in {issuer} ({subject}).",
+    "trust.ended": "{actor} ended the trust {subject}: {cause}.",
+    "binding.created": "{actor} bound tokens of {trust} to the agent {subject}.",
+    "binding.ended": "Tokens of {trust} no longer make their bearer {subject}: {cause}.",
     "token.issued": "{subject} got the token {token}.",
     "token.ended": "The token {token} of {subject} was ended: {cause}.",
     # inventory
