@@ -14,6 +14,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from keyvault.accounts.models import User
 from keyvault.agents import access
+from keyvault.agents.clients import live as live_clients
 from keyvault.agents.models import (
     AccessToken,
     Agent,
@@ -216,18 +217,13 @@ def live_tokens(agent: Agent, *, now: datetime) -> QuerySet[AccessToken]:
     return rows.select_related("client", "binding__trust", "parent")[:TOKENS_SHOWN]
 
 
-def open_clients(*, now: datetime) -> QuerySet[Client]:
-    """Return the clients that an agent can prove itself with now."""
-    return Client.objects.filter(ended_at=None, expires_at__gt=now)
-
-
 def _with_ending(agents: Iterable[Agent], *, now: datetime) -> set[UUID]:
     rows = _ending(now).filter(agent__in=[agent.pk for agent in agents])
     return set(rows.values_list("agent_id", flat=True))
 
 
 def _ending(now: datetime) -> QuerySet[Client]:
-    return open_clients(now=now).filter(expires_at__lte=now + ENDS_SOON)
+    return live_clients(now=now).filter(expires_at__lte=now + ENDS_SOON)
 
 
 def _filtered(
