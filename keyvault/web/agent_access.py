@@ -129,10 +129,8 @@ def _answer(
     form, now = context["form"], context["now"]
     if request.method == "POST" and form.is_valid() and "send" in request.POST:
         given = {name: form.cleaned_data[name] for name in ("days", "reason", "ticket")}
-        asked = _asked(
-            form,
-            lambda: grant_access.ask(person=person, now=now, **given, **named(form.cleaned_data)),
-        )
+        given |= named(form.cleaned_data)
+        asked = _asked(form, lambda: grant_access.ask(person=person, now=now, **given))
         if asked is not None:
             return asked
     what = form["what"].value() or _first(context["choices"])

@@ -157,6 +157,5 @@ def _form(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpR
 def _without_paste(form: KeyForm) -> KeyForm:
     """Return the form without what was pasted: it may have been a private key."""
     if form.is_bound and "public_key" in form.errors:
-        form.data = form.data.copy()
-        form.data["public_key"] = ""
+        form.data = {**dict(form.data.items()), "public_key": ""}
     return form

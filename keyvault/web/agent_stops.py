@@ -120,7 +120,7 @@ def end_grant(request: HttpRequest, grant_id: UUID) -> HttpResponse:
     """Take a key away from an agent or a team's agents after a fresh code."""
     person = sessions.person(request)
     found = endings.grant(person=person, grant_id=grant_id)
-    holder = found.agent.name if found.agent else f"the agents of {found.group.team}"
+    holder = endings.holder(found)
     proof = ports.presence().ask(
         request,
         sentence=f"Take {found.key.name} away from {holder}, now.",

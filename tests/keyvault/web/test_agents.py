@@ -17,8 +17,7 @@ from keyvault.agents.models import Client as AgentClient
 from keyvault.inventory.models import Grant
 from tests import cast as people
 from tests.keyvault.actions import conftest as actions
-from tests.keyvault.agents import builders
-from tests.keyvault.agents.proving import Signer
+from tests.keyvault.agents import builders, proving
 from tests.keyvault.web.test_keys import clean
 
 pytestmark = pytest.mark.django_db
@@ -179,7 +178,7 @@ def test_a_stop_without_a_reason_asks_for_one_and_for_no_code(cast):
 
 
 def test_a_client_secret_is_shown_once_and_opens_the_agent(cast):
-    agent = builders.agent(cast)
+    builders.agent(cast)
     browser = client(cast.alice)
 
     shown = confirmed(browser, cast.alice, "/agents/refund-bot/secrets/new/", days="30")
@@ -188,8 +187,9 @@ def test_a_client_secret_is_shown_once_and_opens_the_agent(cast):
     secret = re.search(r'id="client-secret">([^<]+)<', page)[1]
     row = AgentClient.objects.get()
     assert secret.startswith(f"{clients.PREFIX}_{row.public_id}")
-    assert str(agent.pk) in page
+    assert 'id="client-id">refund-bot<' in page
     assert "no-store" in shown["Cache-Control"]
+    assert proving.by_secret("refund-bot", secret).json()["access_token"]
     later = browser.get("/agents/refund-bot/authentication/").content.decode()
     assert row.public_id in later
     assert secret not in later
@@ -224,7 +224,7 @@ def test_a_public_key_is_registered_and_ended(cast):
     builders.agent(cast)
     browser, path = client(cast.alice), "/agents/refund-bot/public-keys/new/"
 
-    confirmed(browser, cast.alice, path, public_key=json.dumps(Signer().public), days="30")
+    confirmed(browser, cast.alice, path, public_key=json.dumps(proving.Signer().public), days="30")
     row = AgentClient.objects.get()
     answer = confirmed(browser, cast.alice, f"/agents/refund-bot/clients/{row.pk}/end/")
 
