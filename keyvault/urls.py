@@ -18,6 +18,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.people")),
     path("", include("keyvault.web.audit")),
     path("api/v1/oauth/", include("keyvault.api.oauth")),
+    path(".well-known/", include("keyvault.api.well_known")),
 ]
 
 handler400 = "keyvault.web.errors.bad_request"
