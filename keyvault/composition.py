@@ -17,13 +17,18 @@ from keyvault import celery
 from keyvault.accounts.directory import Directory
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
+    bind_agent,
     change_connection,
+    change_key,
     change_membership,
+    change_trust,
     create_key,
     create_team,
     deactivate_person,
+    grant_access,
     installation,
     invite_person,
+    join_agent,
     recover_administrator,
     reset_factor,
     reveal_secret,
@@ -41,16 +46,21 @@ log = logging.getLogger(__name__)
 # Importing these registered their actions and job handlers; importing celery made its
 # application the current one, without which a message goes to a server that nobody set.
 __all__ = [
+    "bind_agent",
     "celery",
     "change_connection",
+    "change_key",
     "change_membership",
+    "change_trust",
     "compose",
     "create_key",
     "create_team",
     "deactivate_person",
     "execution",
+    "grant_access",
     "installation",
     "invite_person",
+    "join_agent",
     "notify",
     "reconcile",
     "recover_administrator",

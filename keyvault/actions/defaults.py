@@ -15,6 +15,7 @@ from django.db import transaction
 from approvals import services
 from approvals.ports import Actor
 from keyvault.accounts.models import ADMINISTRATORS
+from keyvault.actions import about_agents
 from keyvault.inventory import limits
 from keyvault.inventory import services as inventory
 
@@ -23,7 +24,9 @@ SETUP = Actor("system", "defaults", "Defaults")
 SECURITY = "security"
 SANDBOX_TITLE = "Sandbox"
 
+# A policy that is there already is never written again, so acts that came later have their own.
 _KEYS = ["key.create", "key.revoke"]
+_READERS = ["grant.give", "agent.join", "trust.bind"]
 _ANOTHER_ADMINISTRATOR = {"name": "Another administrator", "groups": [ADMINISTRATORS]}
 # Outside protected environments an administrator may stand in, so that a young
 # installation, which has no security team yet, is never stuck.
@@ -34,14 +37,16 @@ _ONE_OF_THEM = {
     "fallback": [ADMINISTRATORS],
 }
 
+_SECURITY_AND_TEAM = [
+    {"name": "Security", "groups": [SECURITY]},
+    {"name": "Owner's team", "roles": ["owner_team"]},
+]
+
 POLICIES: tuple[Mapping[str, JSON], ...] = (
     {
         "name": "Keys in protected environments",
         "scope": {"kind": _KEYS, "protected": ["yes"]},
-        "stages": [
-            {"name": "Security", "groups": [SECURITY]},
-            {"name": "Owner's team", "roles": ["owner_team"]},
-        ],
+        "stages": _SECURITY_AND_TEAM,
         "different_teams": True,
     },
     {
@@ -61,6 +66,33 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
             "lifetime": ["week"],
         },
         "auto": "approve",
+    },
+    {
+        "name": "Changes of keys in protected environments",
+        "scope": {"kind": ["key.change"], "protected": ["yes"]},
+        "stages": _SECURITY_AND_TEAM,
+        "different_teams": True,
+    },
+    {
+        "name": "Changes of keys elsewhere",
+        "scope": {"kind": ["key.change"]},
+        "stages": [_ONE_OF_THEM],
+        "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "Agents in protected environments",
+        "scope": {"kind": _READERS, "protected": ["yes"]},
+        "stages": _SECURITY_AND_TEAM,
+        "different_teams": True,
+        # Whoever answers for an agent can read through it, so others decide while they can.
+        "step_back": [about_agents.OWNERS],
+    },
+    {
+        "name": "Agents elsewhere",
+        "scope": {"kind": _READERS},
+        "stages": [_ONE_OF_THEM],
+        "step_back": [about_agents.OWNERS],
+        "solo": [ADMINISTRATORS],
     },
     {
         "name": "Reveals in protected environments",
@@ -90,6 +122,13 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         # Nobody decides about the own rights while another administrator can; with two
         # administrators, one of whom asks, the other one must.
         "step_back": ["owner"],
+        "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "Trust in outside issuers",
+        "scope": {"kind": ["trust.change"]},
+        "stages": [_ANOTHER_ADMINISTRATOR],
+        "step_back": [about_agents.OWNERS],
         "solo": [ADMINISTRATORS],
     },
     {
