@@ -5,7 +5,7 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("keyvault", "0007_right_changes")]
+    dependencies = [("keyvault", "0009_reads")]
     operations = [
         migrations.AddField("agent", "contained", models.BooleanField(default=False)),
         migrations.AddConstraint(
