@@ -22,6 +22,7 @@ from approvals.relay import Relay
 from keyvault.accounts import tidying
 from keyvault.agents import tidying as agents
 from keyvault.audit import checkpoints, denials, sequencer
+from keyvault.audit.reads import days, segments
 from keyvault.connections import reconcile
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("reconcile", 5, 60.0, lambda: reconcile.run(now=timezone.now())),
         Duty("refusals", 6, 15.0, lambda: denials.flush(timezone.now())),
         Duty("tidy", 7, 600.0, _tidy),
+        Duty("reads", 9, 1.0, lambda: segments.record_due(timezone.now())),
+        Duty("days of reads", 19, 600.0, lambda: days.keep(timezone.now())),
     )
 
 

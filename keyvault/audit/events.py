@@ -130,6 +130,12 @@ EVENTS: dict[str, frozenset[str]] = {
     "audit.searched": frozenset({"query", "page"}),
     "audit.opened": frozenset({"seq"}),
     "audit.exported": frozenset({"query", "format", "count", "size", "checkpoint"}),
-    "audit.verified": frozenset({"events", "checkpoints", "state", "problems", "events_per_s"}),
+    "audit.verified": frozenset(
+        {"events", "checkpoints", "reads", "state", "problems", "events_per_s"}
+    ),
+    "reads.segment": frozenset(
+        {"process", "first", "last", "count", "root", "first_at", "last_at"}
+    ),
+    "reads.dropped": frozenset({"until", "count"}),
     "access.refused": frozenset({"gate", "count", "first_at", "last_at", "example"}),
 }

@@ -84,6 +84,19 @@ class Frontier:
         return _fold(self.peaks)
 
 
+def over(leaves: Sequence[bytes]) -> Reader:
+    """Return the reader of a tree whose leaf hashes are all in memory."""
+    levels = [list(leaves)]
+
+    def read(height: int, start: int, stop: int) -> Sequence[bytes]:
+        while len(levels) <= height:
+            below = levels[-1]
+            levels.append([node_hash(*below[i : i + 2]) for i in range(0, len(below) - 1, 2)])
+        return levels[height][start:stop]
+
+    return read
+
+
 def root(size: int, read: Reader) -> bytes:
     """Return the tree head over the first `size` leaves."""
     return _span(0, size, read)

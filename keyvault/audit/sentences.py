@@ -108,6 +108,8 @@ SENTENCES: Mapping[str, str] = {
     "audit.opened": "{actor} read event {seq}.",
     "audit.exported": "{actor} exported {count} events as {format}.",
     "audit.verified": "{actor} verified {events} events: {state}.",
+    "reads.segment": "{count} reads were recorded: {first} to {last} of {subject}.",
+    "reads.dropped": "{count} reads from before {until} were dropped: they are no longer kept.",
     "access.refused": "{actor} was refused {count} times at {gate}.",
 }
 

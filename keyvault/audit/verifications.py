@@ -109,6 +109,7 @@ def _record(run: VerificationRun, result: verify.Result, state: str, now: dateti
         fields={
             "events": result.size,
             "checkpoints": result.checkpoints,
+            "reads": result.reads,
             "state": state,
             "problems": len(result.problems),
             "events_per_s": result.events_per_s,

@@ -17,6 +17,7 @@ from keyvault.audit.entries import COLUMNS, Entry
 from keyvault.audit.merkle import Frontier, Subtree
 from keyvault.audit.models import Checkpoint, Event, LedgerLeaf, LedgerNode
 from keyvault.audit.outside import Problem
+from keyvault.audit.reads import verify as reads
 
 CHUNK, MAX_PROBLEMS = 2000, 100
 LATE = timedelta(minutes=1)  # The sequencer places an event within a second.
@@ -34,10 +35,11 @@ class Progress:
 
 @dataclass(slots=True)
 class Result:
-    """What a verification found. `size` events and `checkpoints` signed heads were checked."""
+    """What a verification found: `size` events, `checkpoints` signed heads, `reads` of agents."""
 
     size: int = 0
     checkpoints: int = 0
+    reads: int = 0
     events_per_s: int = 0
     problems: list[Problem] = field(default_factory=list)
 
@@ -75,6 +77,12 @@ def verify(now: datetime, *, report: Report | None = None) -> Result:
     outside.compare(result, checkpoints.sink())
     _check_waiting(result, now)
     result.events_per_s = _rate(result.size, began)
+
+    def beat() -> None:
+        if report:
+            report(Progress(result.size, result.size, result.events_per_s))
+
+    result.reads = reads.compare(result, now, beat=beat)
     return result
 
 

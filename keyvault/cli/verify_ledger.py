@@ -1,4 +1,4 @@
-"""Verify a keyvault audit export, or the proof of one event, on any machine.
+"""Verify a keyvault audit export, or the proof of one event or one read, on any machine.
 
 This one file needs Python 3.11 and the `cryptography` package. It shares no
 code with the server on purpose: it is the second opinion.
@@ -27,13 +27,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 INTACT, ALTERED, UNUSABLE = 0, 1, 2
-EXPORT, PROOF = "keyvault-ledger", "keyvault-proof"
-MEMBERS = {
-    EXPORT: {"format", "version", "vkey", "checkpoint", "statement"},
-    PROOF: {"format", "version", "vkey", "checkpoint", "seq", "path", "event"},
-}
-MOST_FAULTS, TALLEST, HASH_BYTES = 50, 64, 32
-CLOCK_TOLERANCE = timedelta(minutes=5)
+EXPORT, PROOF, READ = "keyvault-ledger", "keyvault-proof", "keyvault-read-proof"
+HEAD = {"format", "version", "vkey", "checkpoint"}
+MEMBERS = {EXPORT: HEAD | {"statement"}, PROOF: HEAD | {"seq", "path", "event"}}
+MEMBERS[READ] = MEMBERS[PROOF] | {"record", "record_path"}
+MOST_FAULTS, TALLEST, HASH_BYTES, CLOCK_TOLERANCE = 50, 64, 32, timedelta(minutes=5)
 
 
 class Bad(Exception):
@@ -165,9 +163,7 @@ def unbase64(text: str) -> bytes:
 def parse(line: str, number: int) -> dict[str, Any]:
     """Read one line strictly: an object, no member twice, no floats. Raises Bad."""
     try:
-        found = json.loads(
-            line, object_pairs_hook=_once, parse_float=_no_float, parse_constant=_no_float
-        )
+        found = json.loads(line, object_pairs_hook=_once, parse_float=_no, parse_constant=_no)
     except (ValueError, RecursionError):
         raise Bad(f"line {number} is not strict JSON") from None
     if not isinstance(found, dict):
@@ -181,7 +177,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _no_float(text: str) -> NoReturn:
+def _no(text: str) -> NoReturn:
     raise ValueError(f"no event holds {text}")
 
 
@@ -224,9 +220,8 @@ class Reading:
             report.fault(f"The file shows {report.events} events; its statement says {shown}.")
 
     def _event(self, seq: int, leaf: str, event: dict[str, Any]) -> None:
-        expected = self.tree.size + 1
-        if seq != expected:
-            self._misplaced(seq, expected)
+        if seq != self.tree.size + 1:
+            self._misplaced(seq, self.tree.size + 1)
         elif bytes.fromhex(leaf) != leaf_of(event):
             self.report.fault(f"Event {seq} was edited: {event.get('event')} at {event.get('at')}.")
         if not self.is_broken:
@@ -246,8 +241,7 @@ class Reading:
 
     def _compare(self, head: Head) -> None:
         self.met.add(head.number)
-        agrees = head.size == self.tree.size and head.root == self.tree.root()
-        if not agrees and not self.is_broken:
+        if not self.is_broken and (head.size, head.root) != (self.tree.size, self.tree.root()):
             self.is_broken = True
             part = f"Events {self.last_good + 1} to {head.size}"
             self.report.fault(f"{part} do not lead to the root in checkpoint {head.number}.")
@@ -257,8 +251,7 @@ class Reading:
 def heads_in(path: Path, key: Key, report: Report) -> list[Head]:
     """Read checkpoints from a file or a directory; note foreign ones, forks and gaps."""
     found: dict[int, Head] = {}
-    places = sorted(path.rglob("*.note")) if path.is_dir() else [path]
-    for place in places:
+    for place in sorted(path.rglob("*.note")) if path.is_dir() else [path]:
         try:
             head = Head.read(place.read_text(encoding="utf-8", errors="replace"), key)
         except Bad as bad:
@@ -277,12 +270,12 @@ def heads_in(path: Path, key: Key, report: Report) -> list[Head]:
 
 def verify_export(lines: Iterator[str], *, trusted: Key | None, checkpoints: Path | None) -> Report:
     """Verify an export line by line. Raises Bad when it is not one."""
-    header = _header(next(lines, ""), EXPORT)
-    report = Report()
+    header, report = _header(next(lines, ""), EXPORT), Report()
     key = _key(header, trusted, report)
     try:
         head = Head.read(header["checkpoint"], key)
-        report.statement = _statement(header["statement"], key)
+        origin, text = key.open(header["statement"])
+        report.statement = parse(text if origin == f"{key.name}/export" else "", 1)
     except (Bad, ValueError) as bad:
         report.fault(f"The header cannot be trusted: {bad}.")
         return report
@@ -303,12 +296,14 @@ def verify_export(lines: Iterator[str], *, trusted: Key | None, checkpoints: Pat
 
 
 def verify_proof(proof: dict[str, Any], *, trusted: Key | None) -> Report:
-    """Verify that one event stands in the tree that a checkpoint signed (RFC 9162, 2.1.3.2)."""
+    """Verify that one event, and in it one read, is in a signed tree (RFC 9162, 2.1.3.2)."""
     report = Report(events=1)
     key = _key(proof, trusted, report)
     try:
         head = Head.read(proof["checkpoint"], key)
         root = _climb(proof["seq"] - 1, head.size, leaf_of(proof["event"]), proof["path"])
+        if proof["format"] == READ:
+            _check_read(proof, report)
     except MALFORMED as bad:
         report.fault(f"The proof cannot be trusted: {bad}.")
         return report
@@ -316,6 +311,17 @@ def verify_proof(proof: dict[str, Any], *, trusted: Key | None) -> Report:
     if root != head.root:
         report.fault(f"Event {proof['seq']} does not lead to the root of checkpoint {head.number}.")
     return report
+
+
+def _check_read(proof: dict[str, Any], report: Report) -> None:
+    """Lead a record to the root of its segment, which the event states."""
+    record, fields = json.loads(proof["record"]), proof["event"]["fields"]
+    index, leaf = record[2] - fields["first"], hashlib.sha256(b"\x00" + proof["record"].encode())
+    root = _climb(index, fields["count"], leaf.digest(), proof["record_path"])
+    stated = ["reads.segment", fields["process"], fields["root"]]
+    if [proof["event"]["event"], record[1], root.hex()] != stated:
+        report.fault(f"Read {record[2]} does not lead to the root that its event states.")
+    report.statement = {"read": proof["record"]}
 
 
 def _climb(index: int, size: int, node: bytes, path: Sequence[str]) -> bytes:
@@ -350,21 +356,15 @@ def _key(header: dict[str, Any], trusted: Key | None, report: Report) -> Key:
     return key
 
 
-def _statement(note: str, key: Key) -> dict[str, Any]:
-    origin, text = key.open(note)
-    return parse(text if origin == f"{key.name}/export" else "", 1)
-
-
 def _show(report: Report, *, is_json: bool) -> None:
     if is_json:
         print(json.dumps({"intact": not report.faults, **asdict(report)}, default=str))
         return
     covered = f"{report.size} covered by {report.checkpoints} signed checkpoints"
     good = [] if report.faults else [f"INTACT   {report.events} events shown, {covered}."]
-    print(*(good or [f"ALTERED  {sentence}" for sentence in report.faults]), sep="\n")
-    hint = (
-        "" if report.is_key_trusted else "  Compare it with the one you were given, or use --trust."
-    )
+    read = [f"READ     {report.statement['read']}"] if "read" in report.statement else []
+    print(*(good or [f"ALTERED  {sentence}" for sentence in report.faults]), *read, sep="\n")
+    hint = "" if report.is_key_trusted else "  Compare it with the one you hold, or use --trust."
     print(f"key      {report.key}{hint}")
 
 
@@ -389,8 +389,8 @@ def _verify(options: argparse.Namespace) -> Report:
     given = options.trust and Path(options.trust)
     trusted = Key.parse(given.read_text() if given.is_file() else options.trust) if given else None
     with options.file.open(encoding="utf-8", newline="\n") as file:
-        first = _header(file.readline(), EXPORT, PROOF)
-        if first["format"] == PROOF:
+        first = _header(file.readline(), *MEMBERS)
+        if first["format"] != EXPORT:
             return verify_proof(first, trusted=trusted)
         file.seek(0)
         return verify_export(iter(file), trusted=trusted, checkpoints=options.checkpoints)

@@ -98,11 +98,7 @@ class Files:
             raise NoFile(self._complaint or "no segment file can be made")
         self._retry_at = now + _RETRY_S
         try:
-            file = self._take_next() or self._make(max(self._capacity, 2 * size))
-            if not file.has_room(size):
-                self._filled.append(file)
-                file = self._make(2 * size)
-            file.begin(self.process, first)
+            file = self._begun(size, first)
         except OSError as error:
             raise NoFile(f"no segment file can be made: {error}") from error
         if self._current:
@@ -110,6 +106,19 @@ class Files:
         if self._complaint:
             log.info("reads can be written down again")
         self._complaint, self._retry_at = "", 0.0
+        return file
+
+    def _begun(self, size: int, first: int) -> SegmentFile:
+        file = self._take_next() or self._make(max(self._capacity, 2 * size))
+        if not file.has_room(size):
+            # It holds nothing, so the next look for shipped files removes it.
+            self._filled.append(file)
+            file = self._make(2 * size)
+        try:
+            file.begin(self.process, first)
+        except OSError:
+            self._filled.append(file)
+            raise
         return file
 
     def _take_next(self) -> SegmentFile | None:

@@ -27,8 +27,8 @@ _IP, _REASON = 45, 80
 _FLUSH = """
 INSERT INTO keyvault_denial AS told
     (actor_kind, actor_id, actor_label, gate, ip, example, count, first_at, last_at)
-VALUES (%(kind)s, %(who)s,
-    coalesce((SELECT name FROM keyvault_agent WHERE id::text = %(who)s), %(label)s),
+VALUES (%(kind)s, %(who)s::text,
+    coalesce((SELECT name FROM keyvault_agent WHERE id::text = %(who)s::text), %(label)s),
     %(gate)s, %(ip)s, %(reason)s, %(count)s, %(first_at)s, %(last_at)s)
 ON CONFLICT (actor_kind, actor_id, gate, ip) DO UPDATE SET
     count = least(told.count::bigint + excluded.count, 2147483647)::int,

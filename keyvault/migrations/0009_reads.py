@@ -111,6 +111,7 @@ BEGIN
     IF until < cutoff THEN
         DROP TABLE keyvault_readevent_other;
         PERFORM keyvault_make_read_days();
+        until := until + interval '1 microsecond';
         RETURN NEXT;
     END IF;
 END

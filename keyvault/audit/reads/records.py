@@ -38,11 +38,14 @@ class Record(NamedTuple):
     request: str
 
 
+Fields = tuple[int, UUID, int, int, UUID, str, UUID, str, int, str, str, str]
+"""The members of a `Record` in their order: a plain tuple is made in half the time."""
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Record).decode
 
 
-def encode(record: Record) -> bytes:
+def encode(record: Record | Fields) -> bytes:
     """Return the bytes of a record. Its texts must be `plain`."""
     return _encode(record)
 

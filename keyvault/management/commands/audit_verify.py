@@ -47,15 +47,15 @@ class Command(BaseCommand):
         if is_json:
             problems = [problem.to_json() for problem in result.problems]
             found = {"state": state, "events": result.size, "checkpoints": result.checkpoints}
-            self.stdout.write(
-                json.dumps({**found, "events_per_s": result.events_per_s, "problems": problems})
-            )
+            found |= {"reads": result.reads, "events_per_s": result.events_per_s}
+            self.stdout.write(json.dumps({**found, "problems": problems}))
             return
         for problem in result.problems:
             self.stdout.write(f"ALTERED  {problem.sentence}")
         word = "INTACT " if result.is_intact else "ALTERED"
         self.stdout.write(
             f"{word}  {result.size} events, {result.checkpoints} checkpoints,"
+            f" {result.reads} reads,"
             f" {result.events_per_s} events/s"
         )
 

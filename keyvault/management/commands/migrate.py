@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from django.conf import settings
 from django.core.management.commands import migrate
 from django.db import connections
 
+from keyvault.audit.reads import days
 from keyvault.environment import database
 
 OWNER_URL = "KEYVAULT_MIGRATE_DATABASE_URL"
@@ -25,3 +27,5 @@ class Command(migrate.Command):
             owner = {key: value for key, value in database(OWNER_URL).items() if key != "NAME"}
             connection.settings_dict.update(owner)
         super().handle(*args, **options)
+        if not any(options.get(name) for name in ("plan", "check_unapplied", "app_label")):
+            days.set_retention(settings.READ_RETENTION_DAYS)

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from keyvault.accounts import services, setup
 from keyvault.actions import defaults
+from keyvault.audit.reads import days
 
 
 class Command(BaseCommand):
@@ -37,6 +38,7 @@ class Command(BaseCommand):
         pending = self._migrate()
         if pending:
             self._tell(say=f"{pending} migrations applied")
+        days.set_retention(settings.READ_RETENTION_DAYS)
         services.seed_roles(now=timezone.now())
         defaults.seed(now=timezone.now())
         if self._gather():

@@ -1,10 +1,13 @@
-"""Gateways on the database of the tests."""
+"""Gateways on the database of the tests, and a ledger that signs."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.keyvault.audit.conftest import signer
 from tests.keyvault.gateway import harness
+
+__all__ = ["signer"]  # Fixtures are found by name here.
 
 
 @pytest.fixture(scope="session")

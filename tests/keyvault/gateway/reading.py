@@ -1,34 +1,16 @@
-"""Reads for the log: one process worth of them, and the address of the test's own database."""
+"""A log of reads in the test's own database."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from urllib.parse import quote
-from uuid import UUID
 
 from django.db import connection
 
-from keyvault.gateway.records import Door, Mode, Read
+from keyvault.gateway.records import Mode
 from keyvault.gateway.segments import Segments
-
-AGENT, KEY = UUID(int=1), UUID(int=2)
-
-
-def read(request: str = "r", **changes: object) -> Read:
-    """Return one read of billing-reader."""
-    facts = {
-        "at": time.time(),
-        "agent_id": AGENT,
-        "token": "abcdefgh",
-        "key_id": KEY,
-        "key": "billing-reader",
-        "number": 3,
-        "door": Door.KEY,
-        "source": "192.0.2.7",
-        "request": request,
-    }
-    return Read(**{**facts, **changes})
+from tests.keyvault.gateway.sample import read
 
 
 def database_url() -> str:
@@ -53,3 +35,15 @@ def written(
             await asyncio.to_thread(log.close)
 
     asyncio.run(work())
+
+
+def recovered(directory, *, url: str | None = None, most_s: float = 30) -> None:
+    """Run a log on the directory until it has shipped what dead processes left there."""
+    until = time.monotonic() + most_s
+    log = Segments.open(directory, Mode.DURABLE, url or database_url())
+    try:
+        while len(list(directory.glob("*.lock"))) > 1:
+            assert time.monotonic() < until, "the dead process was not recovered in time"
+            time.sleep(0.02)
+    finally:
+        log.close()

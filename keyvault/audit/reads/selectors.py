@@ -1,0 +1,88 @@
+"""Look at reads: the last ones of a key or an agent, and how many there were each hour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import Count, QuerySet
+from django.db.models.functions import TruncHour
+
+from keyvault.audit.reads.models import ReadEvent
+
+LIMIT, MOST = 50, 500
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One read as a page shows it. `process` and `number_in_log` name it for a proof."""
+
+    at: datetime
+    agent_id: UUID
+    key_id: UUID
+    key: str
+    version: int
+    door: str
+    token: str
+    source: str
+    request: str
+    process: UUID
+    number_in_log: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """How often one agent read one key in the hour that begins `at`."""
+
+    at: datetime
+    agent_id: UUID
+    key_id: UUID
+    reads: int
+
+
+def of_key(key_id: UUID, *, since: datetime, limit: int = LIMIT) -> tuple[Seen, ...]:
+    """Return the newest reads of one key first. `since` bounds how many days are looked through."""
+    return _newest(ReadEvent.objects.filter(key_id=key_id, at__gte=since), limit)
+
+
+def of_agent(agent_id: UUID, *, since: datetime, limit: int = LIMIT) -> tuple[Seen, ...]:
+    """Return the newest reads by one agent first. `since` bounds how many days are looked through."""
+    return _newest(ReadEvent.objects.filter(agent_id=agent_id, at__gte=since), limit)
+
+
+def by_hour(
+    *, since: datetime, until: datetime, key_id: UUID | None = None, agent_id: UUID | None = None
+) -> tuple[Hour, ...]:
+    """Return the reads of a half-open time by hour, agent and key, oldest hour first."""
+    rows = ReadEvent.objects.filter(at__gte=since, at__lt=until)
+    if key_id:
+        rows = rows.filter(key_id=key_id)
+    if agent_id:
+        rows = rows.filter(agent_id=agent_id)
+    counted = (
+        rows.annotate(hour=TruncHour("at"))
+        .values("hour", "agent_id", "key_id")
+        .annotate(reads=Count("seq"))
+        .order_by("hour", "agent_id", "key_id")
+    )
+    return tuple(Hour(row["hour"], row["agent_id"], row["key_id"], row["reads"]) for row in counted)
+
+
+def _newest(rows: QuerySet[ReadEvent], limit: int) -> tuple[Seen, ...]:
+    return tuple(
+        Seen(
+            at=row.at,
+            agent_id=row.agent_id,
+            key_id=row.key_id,
+            key=row.key,
+            version=row.number,
+            door=row.door,
+            token=row.token,
+            source=row.source,
+            request=row.request,
+            process=row.process,
+            number_in_log=row.seq,
+        )
+        for row in rows.order_by("-at", "-seq")[: min(limit, MOST)]
+    )
