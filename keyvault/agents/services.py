@@ -85,15 +85,21 @@ def register(
     return agent
 
 
+def lock(*, agent_id: UUID) -> Agent:
+    """Return an agent under a row lock, inside the caller's transaction. Raises NotVisible."""
+    agent = Agent.objects.select_for_update().filter(pk=agent_id).first()
+    if agent is None:
+        raise NotVisible(f"agent {agent_id}")
+    return agent
+
+
 def set_state(*, agent_id: UUID, state: str, cause: str, actor: Actor, now: datetime) -> Agent:
     """Suspend, resume or retire an agent. The state it has already changes nothing.
 
     A suspended agent's tokens stay, and open nothing while it is suspended.
     Raises NotVisible, Retired.
     """
-    agent = Agent.objects.select_for_update().filter(pk=agent_id).first()
-    if agent is None:
-        raise NotVisible(f"agent {agent_id}")
+    agent = lock(agent_id=agent_id)
     if agent.state == state:
         return agent
     if agent.state == AgentState.RETIRED:
