@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.health")),
+    path("", include("keyvault.api.urls")),
     path("", include("keyvault.web.urls_frame")),
     path("", include("keyvault.web.urls_keys")),
     path("", include("keyvault.web.connections")),

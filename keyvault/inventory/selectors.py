@@ -105,6 +105,24 @@ def keys_for(
     )
 
 
+def keys_after(
+    keys: QuerySet[Key],
+    filters: Filters,
+    *,
+    person: User | None,
+    now: datetime,
+    after: str,
+    limit: int,
+) -> tuple[Sequence[Key], str]:
+    """Return up to `limit` of the given visible keys behind a cursor, and the next cursor.
+
+    Programs read lists to their end, so nothing is counted. Raises BadFilter.
+    """
+    found = _filtered(keys, filters, person=person, now=now)
+    rows, more = _slice(found, filters.sort, after=after, before="", limit=limit)
+    return rows, _cursor(rows[-1], filters.sort) if rows and more else ""
+
+
 def counts(person: User, *, now: datetime) -> dict[str, int]:
     """Return how many visible keys the common filters would show."""
     keys = access.visible_keys(person).order_by()
@@ -210,7 +228,7 @@ def _holder(rows: list[Grant]) -> Holder:
 
 
 def _filtered(
-    keys: QuerySet[Key], filters: Filters, *, person: User, now: datetime
+    keys: QuerySet[Key], filters: Filters, *, person: User | None, now: datetime
 ) -> QuerySet[Key]:
     exact = {
         "state": filters.state,
@@ -224,6 +242,8 @@ def _filtered(
         text = naming.fold(filters.q)
         keys = keys.filter(Q(name__contains=text) | Q(title__icontains=filters.q))
     if filters.owner:
+        if person is None:
+            raise BadFilter("An agent owns no keys, so it cannot list its own.")
         keys = keys.filter(Q(owner=person) | Q(backup_owner=person))
     if filters.label:
         keys = keys.filter(labels__contains=[naming.fold(filters.label)])
@@ -235,7 +255,9 @@ def _filtered(
     return keys
 
 
-def _slice(keys: QuerySet[Key], sort: str, *, after: str, before: str) -> tuple[list[Key], bool]:
+def _slice(
+    keys: QuerySet[Key], sort: str, *, after: str, before: str, limit: int = PAGE_SIZE
+) -> tuple[list[Key], bool]:
     """Return up to a page of rows on one side of a cursor, and whether that side has more."""
     backward = bool(before)
     keys = keys.alias(sort_at=Coalesce("expires_at", Value(_NEVER)))
@@ -244,9 +266,11 @@ def _slice(keys: QuerySet[Key], sort: str, *, after: str, before: str) -> tuple[
     order = ("sort_at", "name") if sort == "expires" else ("name",)
     keys = keys.order_by(*(F(name).desc() if backward else F(name).asc() for name in order))
     found: list[Key] = list(
-        keys.select_related("environment", "connection", "owner", "team__team")[: PAGE_SIZE + 1]
+        keys.select_related("environment", "connection", "owner", "backup_owner", "team__team")[
+            : limit + 1
+        ]
     )
-    rows, more = found[:PAGE_SIZE], len(found) > PAGE_SIZE
+    rows, more = found[:limit], len(found) > limit
     return (rows[::-1] if backward else rows), more
 
 
