@@ -8,41 +8,30 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from approvals.ports import NotVisible
-from keyvault.accounts import selectors as people
-from keyvault.accounts.models import ADMINISTRATORS, AUDITORS, User
-from keyvault.agents.models import AccessToken, Agent, AgentMembership
-from keyvault.inventory.models import Grant, Key, KeyPermission
-
-
-def visible_agents(person: User) -> QuerySet[Agent]:
-    """Return the agents that a person may see: own, those of own teams, by role all."""
-    agents = Agent.objects.select_related("owner", "backup_owner", "team__team")
-    if not person.is_active:
-        return agents.none()
-    if people.has_role(person, ADMINISTRATORS, AUDITORS):
-        return agents
-    groups = [team.group_id for team in people.teams_of(person)]
-    return agents.filter(Q(owner=person) | Q(backup_owner=person) | Q(team__in=groups))
+from keyvault.agents import access, selectors
+from keyvault.agents.models import AccessToken, Agent
+from keyvault.inventory.models import Key
 
 
 def seen_by(token: AccessToken) -> QuerySet[Agent]:
     """Return the agents that the holder of a token may see: an agent sees itself alone."""
-    if token.user is not None:
-        return visible_agents(token.user)
-    agents = Agent.objects.select_related("owner", "backup_owner", "team__team")
-    return agents.filter(pk=token.agent.pk) if token.agent else agents.none()
+    if token.user is None:
+        agents = Agent.objects.filter(tokens=token)
+    else:
+        agents = access.visible_agents(token.user)
+    return agents.select_related("owner", "backup_owner", "team__team")
 
 
 def granted_keys(token: AccessToken, *, now: datetime) -> QuerySet[Key]:
     """Return the keys that an agent's token reaches at this moment."""
-    groups = AgentMembership.objects.filter(agent=token.agent_id, left_at=None)
-    held = Grant.objects.filter(permission=KeyPermission.USE, ended_at=None, starts_at__lte=now)
-    held = held.filter(Q(ends_at=None) | Q(ends_at__gt=now))
-    held = held.filter(Q(agent=token.agent_id) | Q(group__in=groups.values("group_id")))
-    keys = Key.objects.filter(released_at=None, pk__in=held.values("key_id"))
+    keys = Key.objects.filter(released_at=None)
+    if token.agent is None:
+        return keys.none()
+    held = selectors.grants_of(token.agent, now=now).order_by().values("key_id")
+    keys = keys.filter(pk__in=held)
     return keys if token.keys is None else keys.filter(name__in=token.keys)
 
 

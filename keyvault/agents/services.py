@@ -1,4 +1,4 @@
-"""Change agents: register, suspend, resume, retire. Each writes its ledger line.
+"""Change agents: register, describe, suspend, resume, retire. Each writes its ledger line.
 
 Inner writers: the caller owns the transaction. Registering gives no right to
 any key: that takes a grant, and a grant takes an approval.
@@ -85,6 +85,38 @@ def register(
     return agent
 
 
+def describe(
+    *,
+    agent_id: UUID,
+    title: str,
+    purpose: str,
+    reads_outside_text: bool,
+    actor: Actor,
+    now: datetime,
+) -> Agent:
+    """Change what people read about an agent; what is the same already changes nothing.
+
+    The mark "reads outside text" can be set and never taken off: approvers have
+    judged by it. Raises NotVisible, Retired.
+    """
+    agent = lock(agent_id=agent_id)
+    if agent.state == AgentState.RETIRED:
+        raise Retired(agent)
+    wanted = {
+        "title": title,
+        "purpose": purpose,
+        "reads_outside_text": agent.reads_outside_text or reads_outside_text,
+    }
+    changed = sorted(name for name, value in wanted.items() if getattr(agent, name) != value)
+    if changed:
+        for name in changed:
+            setattr(agent, name, wanted[name])
+        agent.save(update_fields=changed)
+        fields = {"fields": changed}
+        ledger.record("agent.changed", actor=actor, subject=subject(agent), now=now, fields=fields)
+    return agent
+
+
 def lock(*, agent_id: UUID) -> Agent:
     """Return an agent under a row lock, inside the caller's transaction. Raises NotVisible."""
     agent = Agent.objects.select_for_update().filter(pk=agent_id).first()
@@ -93,19 +125,29 @@ def lock(*, agent_id: UUID) -> Agent:
     return agent
 
 
-def set_state(*, agent_id: UUID, state: str, cause: str, actor: Actor, now: datetime) -> Agent:
+def set_state(
+    *,
+    agent_id: UUID,
+    state: str,
+    cause: str,
+    actor: Actor,
+    now: datetime,
+    contains: bool = False,
+) -> Agent:
     """Suspend, resume or retire an agent. The state it has already changes nothing.
 
-    A suspended agent's tokens stay, and open nothing while it is suspended.
-    Raises NotVisible, Retired.
+    contains: somebody on duty suspends it; said again of an agent that its owner
+    had suspended, it keeps the owner from lifting that. A suspended agent's
+    tokens stay, and open nothing while it is suspended. Raises NotVisible, Retired.
     """
     agent = lock(agent_id=agent_id)
-    if agent.state == state:
+    if agent.state == state and (agent.contained or not contains):
         return agent
     if agent.state == AgentState.RETIRED:
         raise Retired(agent)
     agent.state, agent.state_cause, agent.state_changed_at = state, cause[:200], now
-    agent.save(update_fields=["state", "state_cause", "state_changed_at"])
+    agent.contained = contains and state == AgentState.SUSPENDED
+    agent.save(update_fields=["state", "state_cause", "state_changed_at", "contained"])
     fields = {"cause": cause[:200]}
     event = _EVENTS[AgentState(state)]
     ledger.record(event, actor=actor, subject=subject(agent), now=now, fields=fields)

@@ -12,8 +12,9 @@ from approvals.ports import NotVisible
 from keyvault.agents import reach
 from keyvault.api import pages, schemas, shapes
 from keyvault.api.principals import caller
-from keyvault.inventory import naming
+from keyvault.inventory import keyset, naming
 
+ORDER = keyset.Order("keyvault.api.agents.cursor")
 router = Router(tags=["agents"])
 
 
@@ -29,17 +30,11 @@ class AgentsQuery(BaseModel):
 def list_agents(request: HttpRequest, query: Query[AgentsQuery]) -> schemas.AgentList:
     """List the agents that the caller may see, by name."""
     agents = reach.seen_by(caller(request).token)
-    mark = pages.mark("agents", query.cursor)
-    if mark is not None:
-        agents = agents.filter(name__gt=str(mark))
     if query.state:
         agents = agents.filter(state=query.state)
-    found = list(agents.order_by("name")[: query.limit + 1])
-    shown = found[: query.limit]
-    more = len(found) > len(shown)
+    page = keyset.cut(agents, ORDER, size=query.limit, after=query.cursor)
     return schemas.AgentList(
-        items=[shapes.agent(one) for one in shown],
-        next_cursor=pages.cursor("agents", shown[-1].name) if more else None,
+        items=[shapes.agent(one) for one in page.rows], next_cursor=page.after or None
     )
 
 

@@ -51,7 +51,7 @@ def list_keys(request: HttpRequest, query: Query[KeysQuery]) -> schemas.KeyList:
     """List the keys that the caller may see, by name or by expiry."""
     principal, now = caller(request), timezone.now()
     given = query.model_dump(exclude={"cursor", "limit"}, exclude_defaults=True)
-    rows, following = selectors.keys_after(
+    page = selectors.keys_after(
         _visible(principal, now=now),
         Filters.parse(given),
         person=principal.token.user,
@@ -59,8 +59,8 @@ def list_keys(request: HttpRequest, query: Query[KeysQuery]) -> schemas.KeyList:
         after=query.cursor,
         limit=query.limit,
     )
-    items = [shapes.key(row, _permissions(principal, row)) for row in rows]
-    return schemas.KeyList(items=items, next_cursor=following or None)
+    items = [shapes.key(row, _permissions(principal, row)) for row in page.rows]
+    return schemas.KeyList(items=items, next_cursor=page.after or None)
 
 
 @router.get("/keys/{str:name}", response=schemas.Key, operation_id="getKey")

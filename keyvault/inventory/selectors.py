@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.core import signing
-from django.core.exceptions import BadRequest
-from django.db.models import F, Q, QuerySet, Value
-from django.db.models.functions import Coalesce
+from django.db.models import Q, QuerySet
 
 from keyvault.accounts.models import User
-from keyvault.inventory import access, naming
+from keyvault.inventory import access, keyset, naming
+from keyvault.inventory.keyset import EXACT_COUNT, PAGE_SIZE
 from keyvault.inventory.models import Environment, Grant, Key, KeyPermission, KeyState
 
-PAGE_SIZE = 50
-EXACT_COUNT = 10_000
 EXPIRING = timedelta(days=14)
 _SALT = "keyvault.inventory.cursor"
-_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
-
-
-class BadFilter(BadRequest):
-    """A filter, a sort order or a cursor that lists of keys do not know; answered by 400."""
+_ORDERS = {
+    "name": keyset.Order(_SALT),
+    "expires": keyset.Order(_SALT, sort="expires", moment="expires_at"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +41,9 @@ class Filters:
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Filters:
         """Read the query string of a list. Raises BadFilter on a name or value not listed."""
-        unknown = set(query) - set(cls.__dataclass_fields__) - {"after", "before"}
-        if unknown:
-            raise BadFilter(f"Keys cannot be filtered by {', '.join(sorted(unknown))}.")
-        given = {name: query[name].strip() for name in cls.__dataclass_fields__ if query.get(name)}
-        for name, allowed in _CLOSED.items():
-            if given.get(name) and given[name] not in allowed:
-                raise BadFilter(f"{name} is one of {', '.join(sorted(allowed))}.")
-        if any("\x00" in value or len(value) > _LONGEST for value in given.values()):
-            raise BadFilter("A filter is too long or holds a character that no name has.")
-        return cls(**given)
+        return cls(
+            **keyset.given(query, names=cls.__dataclass_fields__, closed=_CLOSED, noun="Keys")
+        )
 
     @property
     def active(self) -> tuple[tuple[str, str], ...]:
@@ -64,12 +52,11 @@ class Filters:
         return tuple((name, value) for name, value in values if value and name != "sort")
 
 
-_LONGEST = 120
 _CLOSED: dict[str, frozenset[str]] = {
     "state": frozenset(KeyState.values),
     "owner": frozenset({"me"}),
     "due": frozenset({"expiring", "overdue"}),
-    "sort": frozenset({"name", "expires"}),
+    "sort": frozenset(_ORDERS),
 }
 
 
@@ -92,17 +79,10 @@ def keys_for(
     The count is of visible keys only, and stops at 10,000.
     """
     found = _filtered(access.visible_keys(person), filters, person=person, now=now)
-    count = found.order_by()[: EXACT_COUNT + 1].count()
-    rows, more = _slice(found, filters.sort, after=after, before=before)
-    has_before = bool(after) or (bool(before) and more)
-    has_after = bool(before) or more
-    return KeyPage(
-        keys=rows,
-        after=_cursor(rows[-1], filters.sort) if rows and has_after else "",
-        before=_cursor(rows[0], filters.sort) if rows and has_before else "",
-        count=min(count, EXACT_COUNT),
-        is_exact=count <= EXACT_COUNT,
-    )
+    count, is_exact = keyset.count(found)
+    found = found.select_related("environment", "connection", "owner", "team__team")
+    page = keyset.cut(found, _ORDERS[filters.sort], size=PAGE_SIZE, after=after, before=before)
+    return KeyPage(page.rows, page.after, page.before, count, is_exact)
 
 
 def keys_after(
@@ -113,14 +93,15 @@ def keys_after(
     now: datetime,
     after: str,
     limit: int,
-) -> tuple[Sequence[Key], str]:
-    """Return up to `limit` of the given visible keys behind a cursor, and the next cursor.
+) -> keyset.Cut[Key]:
+    """Return up to `limit` of the given visible keys behind a cursor. Raises BadFilter.
 
-    Programs read lists to their end, so nothing is counted. Raises BadFilter.
+    Programs read lists to their end, so nothing is counted. `person` is None
+    for an agent, which owns nothing.
     """
     found = _filtered(keys, filters, person=person, now=now)
-    rows, more = _slice(found, filters.sort, after=after, before="", limit=limit)
-    return rows, _cursor(rows[-1], filters.sort) if rows and more else ""
+    found = found.select_related("environment", "connection", "owner", "backup_owner", "team__team")
+    return keyset.cut(found, _ORDERS[filters.sort], size=limit, after=after)
 
 
 def counts(person: User, *, now: datetime) -> dict[str, int]:
@@ -243,7 +224,7 @@ def _filtered(
         keys = keys.filter(Q(name__contains=text) | Q(title__icontains=filters.q))
     if filters.owner:
         if person is None:
-            raise BadFilter("An agent owns no keys, so it cannot list its own.")
+            raise keyset.BadFilter("An agent owns no keys, so it cannot list its own.")
         keys = keys.filter(Q(owner=person) | Q(backup_owner=person))
     if filters.label:
         keys = keys.filter(labels__contains=[naming.fold(filters.label)])
@@ -253,48 +234,3 @@ def _filtered(
         late = Q(expires_at__lte=now) | Q(rotation_due_at__lte=now)
         keys = keys.filter(late, state=KeyState.LIVE)
     return keys
-
-
-def _slice(
-    keys: QuerySet[Key], sort: str, *, after: str, before: str, limit: int = PAGE_SIZE
-) -> tuple[list[Key], bool]:
-    """Return up to a page of rows on one side of a cursor, and whether that side has more."""
-    backward = bool(before)
-    keys = keys.alias(sort_at=Coalesce("expires_at", Value(_NEVER)))
-    if cursor := before or after:
-        keys = keys.filter(_beyond(_read_cursor(cursor, sort), backward=backward))
-    order = ("sort_at", "name") if sort == "expires" else ("name",)
-    keys = keys.order_by(*(F(name).desc() if backward else F(name).asc() for name in order))
-    found: list[Key] = list(
-        keys.select_related("environment", "connection", "owner", "backup_owner", "team__team")[
-            : limit + 1
-        ]
-    )
-    rows, more = found[:limit], len(found) > limit
-    return (rows[::-1] if backward else rows), more
-
-
-def _beyond(mark: tuple[str, str], *, backward: bool) -> Q:
-    """Return the condition for rows behind a cursor, in the direction of reading."""
-    name, moment = mark
-    way = "lt" if backward else "gt"
-    if not moment:
-        return Q(**{f"name__{way}": name})
-    at = datetime.fromisoformat(moment)
-    return Q(**{f"sort_at__{way}": at}) | Q(**{"sort_at": at, f"name__{way}": name})
-
-
-def _cursor(key: Key, sort: str) -> str:
-    moment = (key.expires_at or _NEVER).isoformat() if sort == "expires" else ""
-    return signing.dumps([sort, key.name, moment], salt=_SALT)
-
-
-def _read_cursor(cursor: str, sort: str) -> tuple[str, str]:
-    """Return name and moment of a cursor. Raises BadFilter: forged, or of another order."""
-    try:
-        order, name, moment = signing.loads(cursor, salt=_SALT)
-    except (signing.BadSignature, ValueError) as error:
-        raise BadFilter("This page address is not one that we made.") from error
-    if order != sort:
-        raise BadFilter("This page address belongs to another order of the list.")
-    return name, moment

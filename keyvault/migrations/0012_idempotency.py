@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("keyvault", "0007_right_changes"),
+        ("keyvault", "0013_agent_contained"),
     ]
 
     operations = [
