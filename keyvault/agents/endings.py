@@ -42,6 +42,13 @@ def grant(*, person: User, grant_id: UUID) -> Grant:
     return found
 
 
+def holder(found: Grant) -> str:
+    """Return who uses a key by a grant, in words."""
+    if found.agent is not None:
+        return found.agent.name
+    return f"the agents of {found.group.team}" if found.group else ""
+
+
 def grant_digest(found: Grant) -> str:
     """Return what a step-up for ending a grant is bound to."""
     return digests.act_digest(kind="grant.end", grant=str(found.pk))

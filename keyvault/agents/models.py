@@ -15,6 +15,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
+from approvals.ports import Actor
 from keyvault.inventory import naming
 
 SECRET_DAYS = 90
@@ -79,6 +80,11 @@ class Agent(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def as_actor(self) -> Actor:
+        """Return the snapshot by which the ledger and the pages know an agent."""
+        return Actor("agent", str(self.pk), self.name)
 
 
 class AgentMembership(models.Model):

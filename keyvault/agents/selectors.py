@@ -12,7 +12,8 @@ from uuid import UUID
 from django.contrib.auth.models import Group
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from keyvault.accounts.models import User
+from keyvault.accounts import selectors as people
+from keyvault.accounts.models import ADMINISTRATORS, User
 from keyvault.agents import access
 from keyvault.agents.clients import live as live_clients
 from keyvault.agents.models import (
@@ -183,6 +184,23 @@ def grants_in_force(*, now: datetime, **by: Any) -> QuerySet[Grant]:  # noqa: AN
         permission=KeyPermission.USE, ended_at=None, starts_at__lte=now, user=None, **by
     )
     return rows.filter(Q(ends_at=None) | Q(ends_at__gt=now))
+
+
+def askable(person: User, *, is_keeper: bool) -> QuerySet[Agent]:
+    """Return the agents for which a person can ask for a key.
+
+    is_keeper: the person keeps the key, and may name every agent they see.
+    """
+    found = access.visible_agents(person).exclude(state=AgentState.RETIRED)
+    if not is_keeper and not people.has_role(person, ADMINISTRATORS):
+        found = found.filter(Q(owner=person) | Q(backup_owner=person))
+    return found
+
+
+def names_seen(person: User, agent_ids: Iterable[UUID]) -> frozenset[str]:
+    """Return the names of those of the given agents that a person may see."""
+    found = access.visible_agents(person).filter(pk__in=list(agent_ids))
+    return frozenset(found.values_list("name", flat=True))
 
 
 def open_grants(group: Group) -> QuerySet[Grant]:

@@ -18,6 +18,8 @@ from keyvault.agents.models import Agent, AgentState
 from keyvault.audit import ledger
 from keyvault.inventory import naming
 
+# The console's own addresses below /agents/.
+_TAKEN = frozenset({"new"})
 _EVENTS = {
     AgentState.ACTIVE: "agent.resumed",
     AgentState.SUSPENDED: "agent.suspended",
@@ -58,6 +60,8 @@ def register(
     backup_owner: User | None = None,
 ) -> Agent:
     """Make an agent that may do nothing yet. Raises naming.BadName, NameTaken."""
+    if naming.fold(name) in _TAKEN:
+        raise NameTaken(naming.fold(name))
     agent = Agent(
         name=naming.key_name(name),
         title=title,

@@ -177,7 +177,7 @@ def end(*, tokens_of: Q, cause: str, actor: Actor, now: datetime) -> list[UUID]:
 def actor_of(row: AccessToken) -> Actor:
     """Return who acts with a token, for the ledger."""
     if row.agent is not None:
-        return Actor("agent", str(row.agent_id), row.agent.name)
+        return row.agent.as_actor
     return Actor("user", str(row.user_id), str(row.user))
 
 

@@ -10,10 +10,18 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
+from approvals.ports import Actor
 from keyvault.accounts.models import User
 from keyvault.inventory import access, keyset, naming
 from keyvault.inventory.keyset import EXACT_COUNT, PAGE_SIZE
-from keyvault.inventory.models import Environment, Grant, Key, KeyPermission, KeyState
+from keyvault.inventory.models import (
+    DeliveryMode,
+    Environment,
+    Grant,
+    Key,
+    KeyPermission,
+    KeyState,
+)
 
 EXPIRING = timedelta(days=14)
 _SALT = "keyvault.inventory.cursor"
@@ -149,6 +157,12 @@ def by_request(request_id: UUID) -> Key | None:
     return Key.objects.filter(request_id=request_id).first()
 
 
+def fetched(person: User) -> QuerySet[Key]:
+    """Return the live keys that a person may see and that agents fetch by API, by name."""
+    keys = access.visible_keys(person).filter(state=KeyState.LIVE)
+    return keys.filter(delivery_mode=DeliveryMode.PULL).select_related("environment")
+
+
 def marks(key: Key, *, now: datetime) -> tuple[str, ...]:
     """Return the extra marks of a live key: expiring, overdue."""
     if key.state != KeyState.LIVE:
@@ -165,7 +179,10 @@ def marks(key: Key, *, now: datetime) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Somebody who has rights on a key now: who, which, why and until when."""
+    """Somebody who has rights on a key now: who, which, why and until when.
+
+    use_id: the grant by which agents use the key, which can be ended by itself.
+    """
 
     name: str
     kind: str
@@ -173,6 +190,12 @@ class Holder:
     reason: str
     ends_at: datetime | None = None
     people: tuple[str, ...] = field(default=())
+    use_id: UUID | None = None
+
+    @property
+    def as_actor(self) -> Actor:
+        """Return what pages draw the holder by."""
+        return Actor(self.kind, "", self.name)
 
 
 def holders(key: Key, *, now: datetime) -> list[Holder]:
@@ -196,16 +219,26 @@ def grant_history(key: Key) -> QuerySet[Grant]:
 
 
 def _holder(rows: list[Grant]) -> Holder:
-    first = rows[0]
-    permissions = tuple(KeyPermission(row.permission).label for row in rows)
+    first, group = rows[0], rows[0].group
+    who: tuple[str, str, tuple[str, ...]]
     if first.user is not None:
-        return Holder(str(first.user), "user", permissions, first.reason, first.ends_at)
-    if first.agent is not None:
-        return Holder(first.agent.name, "agent", permissions, first.reason, first.ends_at)
-    group = first.group
-    members = tuple(str(user) for user in group.user_set.all()) if group else ()
-    title = str(group.team) if group else ""
-    return Holder(title, "group", permissions, first.reason, first.ends_at, members)
+        who = (str(first.user), "user", ())
+    elif first.agent is not None:
+        who = (first.agent.name, "agent", ())
+    else:
+        members = tuple(str(user) for user in group.user_set.all()) if group else ()
+        who = (str(group.team) if group else "", "group", members)
+    name, kind, members = who
+    uses = [row.pk for row in rows if row.permission == KeyPermission.USE and row.user is None]
+    return Holder(
+        name=name,
+        kind=kind,
+        permissions=tuple(KeyPermission(row.permission).label for row in rows),
+        reason=first.reason,
+        ends_at=first.ends_at,
+        people=members,
+        use_id=uses[0] if uses else None,
+    )
 
 
 def _filtered(
