@@ -14,7 +14,6 @@ from django.conf import settings
 
 from approvals import execution, notify, ports
 from keyvault import celery
-from keyvault.accounts.directory import Directory
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
     bind_agent,
@@ -34,6 +33,7 @@ from keyvault.actions import (
     reveal_secret,
     revoke_key,
 )
+from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
 from keyvault.connections import reconcile
 from keyvault.crypto import digest, keyring, keys_dir, signing

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from approvals.selectors.access import Stand, access_request, standing, took_part
+from approvals.selectors.access import (
+    Stand,
+    access_asked,
+    access_request,
+    asked_by,
+    open_count,
+    standing,
+    took_part,
+)
 from approvals.selectors.deciders import (
     Deciders,
     Preview,
@@ -12,6 +20,7 @@ from approvals.selectors.deciders import (
     who_decides,
 )
 from approvals.selectors.diffs import changes
+from approvals.selectors.history import BY_ASKER
 from approvals.selectors.lists import (
     Page,
     Waiting,
@@ -31,13 +40,16 @@ from approvals.selectors.lists import (
 )
 
 __all__ = [
+    "BY_ASKER",
     "Deciders",
     "Page",
     "Preview",
     "StageView",
     "Stand",
     "Waiting",
+    "access_asked",
     "access_request",
+    "asked_by",
     "changes",
     "decided",
     "done_for_subject",
@@ -46,6 +58,7 @@ __all__ = [
     "mine_count",
     "mine_page",
     "oldest_pending_at",
+    "open_count",
     "open_for_subject",
     "open_with",
     "plan_of",

@@ -102,9 +102,8 @@ def keys_of_group(group: Group) -> list[Key]:
 
 def refuse_second(found: Agent, kind: str, **payload: JSON) -> None:
     """Raise AlreadyAsked when the same is asked about an agent already."""
-    for row in requests.for_subject("agent", found.pk):
-        same = all(row.payload.get(name) == value for name, value in payload.items())
-        if row.kind == kind and row.is_open and same:
+    for row in requests.open_for_subject("agent", found.pk, act=kind):
+        if all(row.payload.get(name) == value for name, value in payload.items()):
             raise about_keys.AlreadyAsked("This has been asked for already.", row.pk)
 
 

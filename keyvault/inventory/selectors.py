@@ -93,6 +93,25 @@ def keys_for(
     return KeyPage(page.rows, page.after, page.before, count, is_exact)
 
 
+def keys_after(
+    keys: QuerySet[Key],
+    filters: Filters,
+    *,
+    person: User | None,
+    now: datetime,
+    after: str,
+    limit: int,
+) -> keyset.Cut[Key]:
+    """Return up to `limit` of the given visible keys behind a cursor. Raises BadFilter.
+
+    Programs read lists to their end, so nothing is counted. `person` is None
+    for an agent, which owns nothing.
+    """
+    found = _filtered(keys, filters, person=person, now=now)
+    found = found.select_related("environment", "connection", "owner", "backup_owner", "team__team")
+    return keyset.cut(found, _ORDERS[filters.sort], size=limit, after=after)
+
+
 def counts(person: User, *, now: datetime) -> dict[str, int]:
     """Return how many visible keys the common filters would show."""
     keys = access.visible_keys(person).order_by()
@@ -224,7 +243,7 @@ def _holder(rows: list[Grant]) -> Holder:
 
 
 def _filtered(
-    keys: QuerySet[Key], filters: Filters, *, person: User, now: datetime
+    keys: QuerySet[Key], filters: Filters, *, person: User | None, now: datetime
 ) -> QuerySet[Key]:
     exact = {
         "state": filters.state,
@@ -238,6 +257,8 @@ def _filtered(
         text = naming.fold(filters.q)
         keys = keys.filter(Q(name__contains=text) | Q(title__icontains=filters.q))
     if filters.owner:
+        if person is None:
+            raise keyset.BadFilter("An agent owns no keys, so it cannot list its own.")
         keys = keys.filter(Q(owner=person) | Q(backup_owner=person))
     if filters.label:
         keys = keys.filter(labels__contains=[naming.fold(filters.label)])

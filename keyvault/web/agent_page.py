@@ -94,7 +94,7 @@ def _may_end(person: User, grant: Grant) -> bool:
 
 def _pending(person: User, agent: Agent) -> Iterable[Any]:
     """Yield the open requests about an agent, and those to let it use a key."""
-    asked = [row for row in approvals.for_subject("agent", agent.pk) if row.is_open]
+    asked = approvals.open_for_subject("agent", agent.pk)
     asked += approvals.open_with("grant.give", agent_id=str(agent.pk))
     for row in asked:
         try:
