@@ -14,8 +14,9 @@ from django.urls import reverse
 from approvals import digests, ports, services
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts.models import User
-from keyvault.actions import about_keys
+from keyvault.actions import about_agents, about_keys
 from keyvault.connections import issuing, places
+from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyPermission, KeyState
@@ -137,8 +138,11 @@ class RevokeKey:
         with transaction.atomic(durable=True):
             run.fence()
             _end(self.key_id, request_id, run.now)
+            # It began after whatever ended the key had been committed, so it stands for that too.
+            xact = invalidation.transaction_id()
         run.reached("revoke:closed")
-        return Outcome(f"{key.name} is revoked, every version of it.", {"Key": key.name})
+        facts = {"Key": key.name} | about_agents.gateways(invalidation.wait(xact))
+        return Outcome(f"{key.name} is revoked, every version of it.", facts)
 
     def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
         """Reserve nothing, so there is nothing to undo."""

@@ -72,4 +72,5 @@ def test_r25_no_method_of_any_address_works_without_the_second_factor(cast):
                 ("{}", "application/json"),
             ):
                 answer = half.generic(method, address(route), body, content_type=kind)
-                assert answer.status_code == 403, (method, route, kind)
+                refused = {400, 401, 403, 404, 405} if gate == gates.MACHINE else {403}
+                assert answer.status_code in refused, (method, route, kind)
