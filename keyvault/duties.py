@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
@@ -22,6 +23,9 @@ from approvals.relay import Relay
 from keyvault.accounts import tidying
 from keyvault.audit import checkpoints, denials, sequencer
 from keyvault.connections import reconcile
+from keyvault.usage import days as usage_days
+from keyvault.usage import reads as usage_reads
+from keyvault.usage import watch as usage_watch
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +60,14 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("reconcile", 5, 60.0, lambda: reconcile.run(now=timezone.now())),
         Duty("refusals", 6, 15.0, lambda: denials.flush(timezone.now())),
         Duty("tidy", 7, 600.0, lambda: tidying.tidy(now=timezone.now())),
+        Duty("usage", 10, 5.0, usage_reads.roll_up),
+        Duty("misuse", 20, 60.0, lambda: usage_watch.run(timezone.now())),
+        Duty("days of usage", 21, 600.0, _keep_days_of_usage),
     )
+
+
+def _keep_days_of_usage() -> int:
+    return usage_days.keep(timezone.now(), events_days=settings.USAGE_RETENTION_DAYS)
 
 
 def keep(duty: Duty, stop: threading.Event) -> None:
