@@ -66,8 +66,8 @@ def deviations(
     """
     found: list[Deviation] = []
     for look in (_hosts, _volume, _ended, _by_hand):
-        ordered = sorted(look(declared, uses, rights), key=lambda one: one.detail)
-        found += ordered[:MOST]
+        by_detail = {one.detail: one for one in look(declared, uses, rights)}
+        found += [by_detail[detail] for detail in sorted(by_detail)[:MOST]]
     return tuple(found)
 
 

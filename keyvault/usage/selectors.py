@@ -16,7 +16,7 @@ from django.db.models import Count, Max, QuerySet, Sum
 from django.db.models.functions import Now, TruncDay
 
 from keyvault.usage import rollups
-from keyvault.usage.models import UsageEvent, UsageHour
+from keyvault.usage.models import UsageEvent, UsageHour, UsageKind
 
 HOURS, DAYS = 24, 30
 LONGEST = timedelta(days=90)
@@ -35,12 +35,16 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The share of one user, host or key. `kind`: agent or user; gateway or reported; key."""
+    """The share of one user, host or key. `kind`: agent or user; gateway or reported; key.
+
+    `id` is that of an agent.
+    """
 
     kind: str
     name: str
     count: int
     last_at: datetime
+    id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,8 @@ class Usage:
 
     `last_at` is the last use ever known. Of users, hosts and keys the 20 with
     the newest use are here, `*` standing for hosts that were too many to keep
-    apart; how many there are is beside them.
+    apart; how many there are is beside them. `reported_day` and `read_day` are
+    the sums of 24 hours by how the use came to our knowledge.
     """
 
     since: datetime
@@ -62,6 +67,8 @@ class Usage:
     by_key: tuple[Part, ...] = ()
     users: int = 0
     hosts: int = 0
+    reported_day: int = 0
+    read_day: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ def usage_of(key_id: UUID, *, since: datetime, now: datetime) -> Usage:
     start, found = _span(rows, since, now)
     whole = found.aggregate(total=Sum("count"), hosts=Count("host", distinct=True))
     by_user, users = _by_user(found)
+    day = _by_kind(rows, now)
     return Usage(
         since=start,
         total=whole["total"] or 0,
@@ -91,6 +99,8 @@ def usage_of(key_id: UUID, *, since: datetime, now: datetime) -> Usage:
         by_host=_by_host(found),
         users=users,
         hosts=whole["hosts"],
+        reported_day=day.get(UsageKind.REPORTED, 0),
+        read_day=day.get(UsageKind.GATEWAY, 0),
     )
 
 
@@ -125,8 +135,13 @@ def last_use(key_id: UUID) -> datetime | None:
 
 def days_of(key_id: UUID, *, now: datetime) -> tuple[Bucket, ...]:
     """Return the use of a key on each of the last 30 days, today last."""
-    since = _day_of(now) - timedelta(days=DAYS - 1)
+    since = first_day(now)
     return by_day(UsageHour.objects.filter(key=key_id, hour__gte=since), since=since, now=now)
+
+
+def first_day(now: datetime) -> datetime:
+    """Return the start of the first of the 30 days that end with today, UTC."""
+    return _day_of(now) - timedelta(days=DAYS - 1)
 
 
 def users_lately(key_id: UUID) -> Sequence[str]:
@@ -151,7 +166,7 @@ def latest_reports(key_id: UUID, *, now: datetime, most: int = SHOWN) -> list[Si
 
 def by_hour(rows: QuerySet[UsageHour], *, now: datetime) -> tuple[Bucket, ...]:
     """Return the sums of the running hour and the 23 before it, oldest first."""
-    first = rollups.hour_of(now) - timedelta(hours=HOURS - 1)
+    first = _first_hour(now)
     found = rows.filter(hour__gte=first).values_list("hour").annotate(Sum("count"))
     sums = dict(found.order_by())
     hours = (first + timedelta(hours=number) for number in range(HOURS))
@@ -175,6 +190,15 @@ def _span(
     return start, rows.filter(hour__gte=start)
 
 
+def _first_hour(now: datetime) -> datetime:
+    return rollups.hour_of(now) - timedelta(hours=HOURS - 1)
+
+
+def _by_kind(rows: QuerySet[UsageHour], now: datetime) -> dict[str, int]:
+    found = rows.filter(hour__gte=_first_hour(now)).values_list("kind").annotate(Sum("count"))
+    return dict(found.order_by())
+
+
 def _last_at(rows: QuerySet[UsageHour]) -> datetime | None:
     """Return the newest use: of the newest hour only, which an index finds."""
     newest = rows.order_by("-hour").values("hour")[:1]
@@ -187,7 +211,7 @@ def _by_user(found: QuerySet[UsageHour]) -> tuple[tuple[Part, ...], int]:
     rows = list(_newest(grouped)[: SHOWN + 1])
     count = len(rows) if len(rows) <= SHOWN else grouped.distinct().count()
     shown = tuple(
-        Part(_AGENT if row["agent_id"] else _USER, _name(row), row["total"], row["last"])
+        Part(_kind(row), _name(row), row["total"], row["last"], row["agent_id"])
         for row in rows[:SHOWN]
     )
     return shown, count
@@ -209,6 +233,10 @@ def _newest(groups: QuerySet[UsageHour, dict[str, Any]]) -> QuerySet[UsageHour, 
 
 
 _UNKNOWN = "somebody unknown"
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    return _AGENT if row["agent_id"] else _USER
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -54,9 +54,7 @@ def used(
     kind: str = UsageKind.REPORTED,
 ) -> None:
     """Add to one sum."""
-    place = Place(
-        key_id, rollups.hour_of(at), agent and agent.pk, user and user.pk, host, kind
-    )
+    place = Place(key_id, rollups.hour_of(at), agent and agent.pk, user and user.pk, host, kind)
     with transaction.atomic():
         rollups.add([Tally(place, count, at)])
 

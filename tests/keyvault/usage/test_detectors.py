@@ -28,7 +28,9 @@ uses = st.builds(
 declarations = st.builds(
     Declared,
     name=st.just("ledger-reader"),
-    hosts=st.frozensets(st.sampled_from(["db.example.com", "db.example.com:5432", "*.example.net"])),
+    hosts=st.frozensets(
+        st.sampled_from(["db.example.com", "db.example.com:5432", "*.example.net"])
+    ),
     volume_per_day=st.integers(0, 50_000),
     is_by_hand=st.booleans(),
 )

@@ -44,9 +44,7 @@ def test_use_as_declared_opens_nothing(key, bot, now):
     assert _open() == {}
 
 
-def test_a_strange_host_is_one_finding_with_evidence_and_link_until_a_day_has_passed(
-    key, bot, now
-):
+def test_a_strange_host_is_one_finding_with_evidence_and_link_until_a_day_has_passed(key, bot, now):
     used(now, key_id=key.pk, agent=bot, host="paste.example.org", count=4)
 
     for minute in range(3):
