@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils import timezone
 
@@ -24,6 +25,9 @@ from keyvault.agents import tidying as agents
 from keyvault.audit import checkpoints, denials, sequencer
 from keyvault.audit.reads import days, segments
 from keyvault.connections import reconcile
+from keyvault.usage import days as usage_days
+from keyvault.usage import reads as usage_reads
+from keyvault.usage import watch as usage_watch
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +64,9 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("tidy", 7, 600.0, _tidy),
         Duty("reads", 9, 1.0, lambda: segments.record_due(timezone.now())),
         Duty("days of reads", 19, 600.0, lambda: days.keep(timezone.now())),
+        Duty("usage", 10, 5.0, usage_reads.roll_up),
+        Duty("misuse", 20, 60.0, lambda: usage_watch.run(timezone.now())),
+        Duty("days of usage", 21, 600.0, _keep_days_of_usage),
     )
 
 
@@ -67,6 +74,10 @@ def _tidy() -> None:
     now = timezone.now()
     tidying.tidy(now=now)
     agents.tidy(now=now)
+
+
+def _keep_days_of_usage() -> int:
+    return usage_days.keep(timezone.now(), events_days=settings.USAGE_RETENTION_DAYS)
 
 
 def keep(duty: Duty, stop: threading.Event) -> None:

@@ -12,4 +12,5 @@ from keyvault.connections import models as connections  # noqa: F401
 from keyvault.findings import models as findings  # noqa: F401
 from keyvault.invalidation import models as invalidation  # noqa: F401
 from keyvault.inventory import models as inventory  # noqa: F401
+from keyvault.usage import models as usage  # noqa: F401
 from keyvault.vault import models as vault  # noqa: F401

@@ -19,7 +19,8 @@ from keyvault.connections import issuing, places
 from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
-from keyvault.inventory.models import Key, KeyPermission, KeyState
+from keyvault.inventory.models import DeliveryMode, Key, KeyPermission, KeyState
+from keyvault.usage import selectors as usage
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class RevokeKey:
             },
             breaks=(
                 f"Whatever uses {key.name} is refused from the moment it is done.",
-                "No dependent is registered for it, so who that is cannot be listed here.",
+                *_users(key, usage.users_lately(key.pk)),
                 *_by_hand(live, key),
             ),
             undo="A revocation cannot be undone. The way back is to ask for a new key.",
@@ -107,7 +108,7 @@ class RevokeKey:
     def risk(self) -> Sequence[RiskPoint]:
         """Return what makes stopping this key risky."""
         key = self._key()
-        points = [RiskPoint(20, "Users unknown", "No dependent is registered for this key.")]
+        points = [_use_point(usage.users_lately(key.pk))]
         if key.environment.protected:
             text = f"{key.environment.slug} is marked protected."
             points.append(RiskPoint(25, "Protected environment", text))
@@ -238,6 +239,26 @@ def _by_hand(live: Sequence[Version], key: Key) -> tuple[str, ...]:
         for version in live
         if not places.is_within_reach(version, key.connection)
     )
+
+
+def _users(key: Key, names: Sequence[str]) -> tuple[str, ...]:
+    """Say who used the key lately: names only, so that the plan does not change with each call."""
+    by_hand = key.delivery_mode == DeliveryMode.REVEAL
+    unseen = ("Its value is read by hand: use that nobody reports is not known here.",)
+    if names:
+        return (f"{_listed(names)} used it in the last 30 days.", *(unseen if by_hand else ()))
+    return unseen if by_hand else ("Nobody is known to have used it in the last 30 days.",)
+
+
+def _use_point(names: Sequence[str]) -> RiskPoint:
+    if names:
+        return RiskPoint(20, "In use", f"{_listed(names)} used it in the last 30 days.")
+    text = "No use in the last 30 days is known; what is not reported is not seen."
+    return RiskPoint(10, "Users unknown", text)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _sessions(*, kill: bool) -> str:

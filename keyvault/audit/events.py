@@ -126,6 +126,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "binding.ended": frozenset({"binding", "trust", "cause"}),
     "token.issued": frozenset({"token", "method", "keys", "expires_at", "said_by", "parent"}),
     "token.ended": frozenset({"token", "cause"}),
+    # usage
+    "usage.dropped": frozenset({"until", "count"}),
     # audit
     "audit.searched": frozenset({"query", "page"}),
     "audit.opened": frozenset({"seq"}),

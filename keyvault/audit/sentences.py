@@ -103,6 +103,8 @@ SENTENCES: Mapping[str, str] = {
     "attempt.unanswered": "The provider gave no answer about {subject}.",
     "attempt.settled": "It is settled what the provider did about {subject}.",
     "intake.received": "{actor} handed in a value for {subject}.",
+    # usage
+    "usage.dropped": "{count} reported uses from before {until} were dropped, as their time was over.",
     # audit
     "audit.searched": "{actor} searched the audit log.",
     "audit.opened": "{actor} read event {seq}.",

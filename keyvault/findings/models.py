@@ -17,6 +17,10 @@ class FindingKind(models.TextChoices):
     UNANSWERED = "unanswered", "Lost answer of a provider"
     CONNECTION = "connection", "Connection with a problem"
     MISMATCH = "mismatch", "Sealed value in the wrong place"
+    USE_HOST = "use_host", "Key used for an undeclared host"
+    USE_VOLUME = "use_volume", "Key used more than declared"
+    USE_ENDED = "use_ended", "Key used without a right"
+    USE_BY_HAND = "use_by_hand", "Program uses a key meant for a person"
 
 
 class Finding(models.Model):

@@ -30,3 +30,9 @@ def by_subject(kind: str, subject_ids: Collection[str]) -> dict[str, list[Findin
     for finding in rows:
         found.setdefault(finding.subject_id, []).append(finding)
     return found
+
+
+def subjects(kind: str, *, kinds: Collection[str]) -> frozenset[str]:
+    """Return the ids of the things of one kind about which findings of some kinds are open."""
+    rows = Finding.objects.filter(subject_kind=kind, kind__in=kinds, closed_at=None)
+    return frozenset(rows.values_list("subject_id", flat=True))

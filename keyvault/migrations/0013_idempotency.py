@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("keyvault", "0010_agent_contained"),
+        ("keyvault", "0011_usage"),
     ]
 
     operations = [

@@ -210,6 +210,12 @@ def swatch(css: str) -> dict[str, str]:
     return {"css": css}
 
 
+@register.filter
+def number(value: int) -> str:
+    """Return a number in groups of three: `{{ usage.total|number }}`."""
+    return parts.number(value)
+
+
 @register.simple_tag
 def tile(name: str) -> str:
     """Return the two letters that stand for a provider: `postgresql` gives Po."""

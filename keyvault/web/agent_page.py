@@ -14,6 +14,7 @@ from keyvault.actions import bind_agent
 from keyvault.agents import access, endings, selectors, stops
 from keyvault.audit import selectors as ledger
 from keyvault.inventory import access as keys
+from keyvault.web import usage_parts
 from keyvault.web.history import items
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _overview(person: User, agent: Agent, now: datetime) -> dict[str, Any]:
         "hidden": len(found) - len(shown),
         "groups": selectors.groups_of(agent),
         "pending": list(_pending(person, agent)),
+        "use": usage_parts.of_agent(person, agent, now=now),
     }
 
 

@@ -18,7 +18,7 @@ from keyvault.connections import intake
 from keyvault.connections import selectors as connections
 from keyvault.inventory import access, selectors
 from keyvault.vault import selectors as versions
-from keyvault.web import geometry
+from keyvault.web import geometry, usage_parts
 from keyvault.web.history import items
 
 if TYPE_CHECKING:
@@ -26,9 +26,16 @@ if TYPE_CHECKING:
     from keyvault.inventory.models import Key
     from keyvault.vault.models import Version
 
-OVERVIEW, VERSIONS, ACCESS, HISTORY = "overview", "versions", "access", "history"
+OVERVIEW, VERSIONS, USAGE = "overview", "versions", "usage"
+ACCESS, HISTORY = "access", "history"
 HISTORY_LIMIT = 200
-_TABS = ((OVERVIEW, "Overview"), (VERSIONS, "Versions"), (ACCESS, "Access"), (HISTORY, "History"))
+_TABS = (
+    (OVERVIEW, "Overview"),
+    (VERSIONS, "Versions"),
+    (USAGE, "Usage"),
+    (ACCESS, "Access"),
+    (HISTORY, "History"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +185,18 @@ def _history(_person: User, key: Key, _now: datetime) -> dict[str, Any]:
     return {"items": items(lines), "is_cut": len(lines) == HISTORY_LIMIT}
 
 
-_PARTS = {OVERVIEW: _nothing, VERSIONS: _nothing, ACCESS: _access, HISTORY: _history}
+def _overview(_person: User, key: Key, now: datetime) -> dict[str, Any]:
+    return {"use": usage_parts.card(key, now=now)}
+
+
+def _usage(person: User, key: Key, now: datetime) -> dict[str, Any]:
+    return usage_parts.of_key(person, key, now=now)
+
+
+_PARTS = {
+    OVERVIEW: _overview,
+    VERSIONS: _nothing,
+    USAGE: _usage,
+    ACCESS: _access,
+    HISTORY: _history,
+}

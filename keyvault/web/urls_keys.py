@@ -15,7 +15,7 @@ urlpatterns = [
     path("keys/<slug:name>/", keys.key, name="key"),
     *(
         path(f"keys/<slug:name>/{tab}/", keys.key, {"tab": tab}, name=f"key-{tab}")
-        for tab in (key_page.VERSIONS, key_page.ACCESS, key_page.HISTORY)
+        for tab in (key_page.VERSIONS, key_page.USAGE, key_page.ACCESS, key_page.HISTORY)
     ),
     path("keys/<slug:name>/change/", key_changes.change, name="key-change"),
     path("keys/<slug:name>/revoke/", keys.revoke, name="key-revoke"),

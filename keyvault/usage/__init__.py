@@ -1,0 +1,1 @@
+"""Who uses which key, where and how much: rollups, reports, and what goes beyond what was declared."""

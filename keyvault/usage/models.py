@@ -1,0 +1,114 @@
+"""Tables of usage: reported events by day, sums by hour, and segments that are not summed yet.
+
+Reads at the gateways are not copied: they stand in `ReadEvent`, and only their
+sums come here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from keyvault.inventory import naming
+
+
+class UsageKind(models.TextChoices):
+    """How a use came to our knowledge; it says what `host` means."""
+
+    GATEWAY = "gateway", "Read from a gateway"
+    REPORTED = "reported", "Reported by its user"
+
+
+def _loose(to: str, *, null: bool = False) -> models.ForeignKey[Any, Any]:
+    """Return a reference that the database does not enforce: nothing counted makes counting fail."""
+    return models.ForeignKey(
+        to, models.DO_NOTHING, null=null, db_constraint=False, db_index=False, related_name="+"
+    )
+
+
+class UsageEvent(models.Model):
+    """One use, or `count` like ones, that an agent or a person reported.
+
+    Partitioned by day (migration 0011_usage) and append-only; whole days are
+    dropped when their time has passed. `host` is what was called, empty where
+    that was not said; `number` the version, where it is known.
+    """
+
+    pk = models.CompositePrimaryKey("at", "id")
+    id = models.BigIntegerField()
+    at = models.DateTimeField()
+    reported_at = models.DateTimeField()
+    key_id = models.UUIDField()
+    agent = _loose("keyvault.Agent", null=True)
+    user = _loose(settings.AUTH_USER_MODEL, null=True)
+    number = models.IntegerField(null=True)
+    host = models.CharField(max_length=naming.HOST_MAX)
+    count = models.IntegerField()
+
+    class Meta:
+        default_permissions = ()
+        indexes: ClassVar = [models.Index(fields=["key_id", "at"], name="usage_by_key")]
+
+    def __str__(self) -> str:
+        return f"{self.count} uses of {self.key_id} at {self.at}"
+
+
+class UsageHour(models.Model):
+    """How often one agent or person used one key in one hour, by host.
+
+    `host` is what was called, as reported, or the address that read from a gateway.
+    """
+
+    key = _loose("keyvault.Key")
+    agent = _loose("keyvault.Agent", null=True)
+    user = _loose(settings.AUTH_USER_MODEL, null=True)
+    host = models.CharField(max_length=naming.HOST_MAX)
+    kind = models.CharField(max_length=10, choices=UsageKind)
+    hour = models.DateTimeField()
+    count = models.BigIntegerField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        constraints: ClassVar = [
+            # Its order also serves "one key since an hour".
+            models.UniqueConstraint(
+                fields=["key", "hour", "agent", "user", "host", "kind"],
+                name="usage_hour_once",
+                nulls_distinct=False,
+            ),
+            models.CheckConstraint(condition=Q(kind__in=UsageKind.values), name="usage_kind_known"),
+            models.CheckConstraint(condition=Q(count__gte=1), name="usage_counts_something"),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["agent", "hour"],
+                condition=Q(agent__isnull=False),
+                name="usage_hour_by_agent",
+            ),
+            models.Index(fields=["hour"], name="usage_hour_by_time"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.count} uses of {self.key_id} in the hour of {self.hour}"
+
+
+class UsageDue(models.Model):
+    """A segment of reads whose sums are still to be added. The row is the queue.
+
+    A trigger makes it together with its segment, and it is deleted in the
+    transaction that adds the sums: each segment counts exactly once.
+    """
+
+    segment = models.OneToOneField(
+        "keyvault.ReadSegment", models.PROTECT, primary_key=True, related_name="+"
+    )
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"segment {self.segment_id} is due"
