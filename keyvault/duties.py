@@ -25,6 +25,7 @@ from keyvault.agents import tidying as agents
 from keyvault.audit import checkpoints, denials, sequencer
 from keyvault.audit.reads import days, segments
 from keyvault.connections import reconcile
+from keyvault.invalidation import services as invalidation
 from keyvault.usage import days as usage_days
 from keyvault.usage import reads as usage_reads
 from keyvault.usage import watch as usage_watch
@@ -62,6 +63,7 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("reconcile", 5, 60.0, lambda: reconcile.run(now=timezone.now())),
         Duty("refusals", 6, 15.0, lambda: denials.flush(timezone.now())),
         Duty("tidy", 7, 600.0, _tidy),
+        Duty("right changes", 8, 600.0, lambda: invalidation.forget(now=timezone.now())),
         Duty("reads", 9, 1.0, lambda: segments.record_due(timezone.now())),
         Duty("days of reads", 19, 600.0, lambda: days.keep(timezone.now())),
         Duty("usage", 10, 5.0, usage_reads.roll_up),
