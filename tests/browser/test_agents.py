@@ -69,10 +69,10 @@ def test_the_column_beside_the_form_follows_what_is_chosen(house, signed_in_page
     page = signed_in_page(house.cast.alice)
     page.goto("/keys/ledger-reader/access/")
 
-    page.get_by_role("link", name="Let an agent use it").click()
+    page.locator("main .card-h").get_by_role("link", name="Let an agent use it").click()
     aside = page.locator("#deciders")
     expect(aside.get_by_text("Reads outside text")).to_be_visible()
-    page.get_by_label("Agent").select_option("team:payments")
+    page.get_by_label("Agent", exact=True).select_option("team:payments")
 
     expect(aside.get_by_text("A whole team")).to_be_visible()
     assert_clean(page)
@@ -96,4 +96,5 @@ def test_without_scripts_an_agent_is_registered_and_stopped(house, signed_in_pag
     page.get_by_role("button", name="Suspend web-scout…").click()
     confirm(page, alice)
 
+    expect(page.get_by_text("web-scout is suspended.")).to_be_visible()
     assert Agent.objects.get().state == "suspended"
