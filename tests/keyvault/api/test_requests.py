@@ -344,7 +344,7 @@ def test_the_digest_covers_who_asked(house, as_, bot):
 
     row.asked_by_label = "another-bot"
 
-    assert before["asked_by"]["asked_by_label"] == "refund-bot"
+    assert before["asked_by"] == {"kind": "agent", "id": str(bot.pk), "label": "refund-bot"}
     assert services.asking.material(row) != before
 
 
