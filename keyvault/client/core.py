@@ -92,6 +92,7 @@ class Core:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] = calls.NOTHING,
         headers: Mapping[str, str] = calls.NOTHING,
+        timeout_s: float | None = None,
     ) -> Flow[dict[str, Any]]:
         """Call the automation API and return its object. Raises as `get`."""
         where = (yield from self.addresses()).api
@@ -100,7 +101,8 @@ class Core:
         if body is not None:
             kind["Content-Type"] = "application/json"
         content = json.dumps(body).encode() if body is not None else None
-        answer = yield from self.asked(Call(method, url, kind, content, self.settings.timeout_s))
+        call = Call(method, url, kind, content, timeout_s or self.settings.timeout_s)
+        answer = yield from self.asked(call)
         if answer.status >= HTTPStatus.BAD_REQUEST:
             raise answers.refusal(answer, where)
         return answer.json()
@@ -122,7 +124,7 @@ class Core:
         return answer
 
     def _sent(self, call: Call, *, as_stream: bool) -> Flow[Answer]:
-        borne = calls.bearing(call, (yield from self._token()))
+        borne = calls.bearing(call, (yield from self.token()))
         answer: Answer = yield Listen(borne) if as_stream else borne
         return answer
 
@@ -143,7 +145,7 @@ class Core:
         self._held[name] = Held(found, self.clock())
         return found
 
-    def _token(self) -> Flow[str]:
+    def token(self) -> Flow[str]:
         """Return a token that holds, a new one when it is due. Raises Away, BadIdentity."""
         bearer, now = self._bearer, self.clock()
         if bearer is None or now >= bearer.renew_at:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
+from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -21,7 +23,7 @@ VALUES = st.binary(min_size=SHORTEST, max_size=12) | st.text("ab", min_size=4, m
 def in_chunks(masker: Masker, data: bytes, cuts: list[int]) -> bytes:
     """Return what passes when the data comes cut at these places."""
     ends = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    chunks = [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    chunks = [data[start:end] for start, end in pairwise(ends)]
     return b"".join([*(masker.feed(chunk) for chunk in chunks), masker.end()])
 
 
@@ -35,10 +37,8 @@ def forms(value: bytes) -> list[bytes]:
         quote_plus(value).encode(),
         value.hex().encode(),
     ]
-    try:
+    with suppress(UnicodeDecodeError):
         found.append(json.dumps(value.decode())[1:-1].encode())
-    except UnicodeDecodeError:
-        pass
     return found
 
 

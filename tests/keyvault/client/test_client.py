@@ -442,7 +442,7 @@ def test_a_console_cannot_send_the_client_to_an_address_without_tls(house, conne
         },
     )
 
-    with pytest.raises(BadSettings, match="http://x.example"):
+    with pytest.raises(BadSettings, match=r"http://x\.example"):
         connect().get("openai-prod")
 
 
