@@ -35,9 +35,15 @@ def plan_material(
     nonce: str,
     reason: str,
     ticket: str,
+    asked_by: JSON = None,
 ) -> dict[str, JSON]:
-    """Return everything an approval is bound to, as one JSON object (OWASP AISVS 9.2.8)."""
-    return {
+    """Return everything an approval is bound to, as one JSON object (OWASP AISVS 9.2.8).
+
+    asked_by: the machine that asked for the requester. Left out where there is
+    none, so that what a person asked has the digest that it always had.
+    """
+    asked = {"asked_by": asked_by} if asked_by else {}
+    return asked | {
         "format": PLAN_FORMAT,
         "kind": kind,
         "payload": payload,

@@ -14,21 +14,24 @@ from django.conf import settings
 
 from approvals import execution, notify, ports
 from keyvault import celery
-from keyvault.accounts.directory import Directory
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
     change_connection,
+    change_key,
     change_membership,
     create_key,
     create_team,
     deactivate_person,
+    grant_access,
     installation,
     invite_person,
+    join_agent,
     recover_administrator,
     reset_factor,
     reveal_secret,
     revoke_key,
 )
+from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
 from keyvault.connections import reconcile
 from keyvault.crypto import digest, keyring, keys_dir, signing
@@ -43,14 +46,17 @@ log = logging.getLogger(__name__)
 __all__ = [
     "celery",
     "change_connection",
+    "change_key",
     "change_membership",
     "compose",
     "create_key",
     "create_team",
     "deactivate_person",
     "execution",
+    "grant_access",
     "installation",
     "invite_person",
+    "join_agent",
     "notify",
     "reconcile",
     "recover_administrator",

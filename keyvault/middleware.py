@@ -33,6 +33,7 @@ from keyvault.accounts import (
     sessions,
     setup,
 )
+from keyvault.api import problems
 from keyvault.audit import context, denials, ledger
 from keyvault.crypto.keyring import NoKey
 from keyvault.web import errors
@@ -69,6 +70,7 @@ PERMISSIONS = ", ".join(
 # The page's own poll is no sign that anybody sits in front of it.
 NOT_A_PERSON = frozenset({"live"})
 FINISH_SIGN_IN = "keyvault/accounts/finish_sign_in.html"
+API = "/api/"
 READS = frozenset({"GET", "HEAD"})
 
 
@@ -89,6 +91,29 @@ class RequestContext:
         with context.origin(where):
             response = self.get_response(request)
         response["X-Request-Id"] = correlation_id
+        return response
+
+
+class Machines:
+    """Keep browsers' ways out of /api/: no cookie goes in, no page and no cookie comes out.
+
+    Whatever refuses a call under /api/, be it a view, another middleware or
+    Django itself, the program gets a problem document. A session is never
+    looked up, so that no browser can be made to act through the API.
+    """
+
+    def __init__(self, get_response: Next) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Run a call to the API without cookies; leave every other request alone."""
+        if not request.path_info.startswith(API):
+            return self.get_response(request)
+        request.META.pop("HTTP_COOKIE", None)
+        response = self.get_response(request)
+        response.cookies.clear()
+        if response.status_code >= HTTPStatus.BAD_REQUEST and not _is_json(response):
+            return problems.in_place_of(response)
         return response
 
 
@@ -125,7 +150,7 @@ class SessionRules:
         self, request: HttpRequest, view: View, _args: object, _kwargs: object
     ) -> HttpResponse | None:
         """End what is over; note that a person was here, unless only the poll was."""
-        if gates.of(view) == gates.PUBLIC or not request.user.is_authenticated:
+        if gates.of(view) in {gates.PUBLIC, gates.MACHINE} or not request.user.is_authenticated:
             return None
         now = timezone.now()
         if sessions.is_over(request, now=now):
@@ -184,6 +209,11 @@ class DomainErrors:
             if isinstance(error, kinds):
                 return answer(request, error)
         return None
+
+
+def _is_json(response: HttpResponse) -> bool:
+    kind = response.get("Content-Type", "").partition(";")[0]
+    return kind in {"application/json", problems.MEDIA_TYPE}
 
 
 def _while_not_set_up(request: HttpRequest, gate: str | None) -> HttpResponse | None:

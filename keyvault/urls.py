@@ -8,6 +8,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.health")),
     path("", include("keyvault.web.urls_frame")),
     path("", include("keyvault.web.urls_keys")),
+    path("", include("keyvault.web.urls_agents")),
     path("", include("keyvault.web.connections")),
     path("", include("approvals.urls")),
     path("", include("keyvault.web.signin")),
@@ -16,6 +17,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.account")),
     path("", include("keyvault.web.people")),
     path("", include("keyvault.web.audit")),
+    path("api/v1/oauth/", include("keyvault.api.oauth")),
+    # Its last line answers for everything else under /api/, so it stands after the others.
+    path("", include("keyvault.api.urls")),
 ]
 
 handler400 = "keyvault.web.errors.bad_request"

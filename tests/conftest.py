@@ -17,9 +17,9 @@ from django.utils import timezone
 from playwright.sync_api import Browser
 
 from approvals import ports
-from keyvault.accounts.directory import Directory
 from keyvault.accounts.models import User
 from keyvault.accounts.presence import Presence
+from keyvault.agents.directory import Directory
 from keyvault.audit import ledger
 from keyvault.crypto import digest, keyring, keys_dir
 from tests import cast as people

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 from approvals.models.policies import PolicyVersion
+from approvals.ports import Actor
 
 
 class Request(models.Model):
@@ -17,7 +18,8 @@ class Request(models.Model):
 
     `plan_digest` covers payload, plan, requester, policy version, nonce, reason
     and ticket (`digests.plan_material`). `roles` keeps who held the host's roles
-    at submission: who came later never counts.
+    at submission: who came later never counts. `asked_by` is a machine that asked
+    on the requester's behalf, as a snapshot.
     """
 
     class State(models.TextChoices):
@@ -45,6 +47,9 @@ class Request(models.Model):
         settings.AUTH_USER_MODEL, models.PROTECT, related_name="approval_requests"
     )
     requester_label = models.CharField(max_length=200)
+    asked_by_kind = models.CharField(max_length=16, blank=True, default="")
+    asked_by_id = models.CharField(max_length=200, blank=True, default="")
+    asked_by_label = models.CharField(max_length=200, blank=True, default="")
     policy_version = models.ForeignKey(PolicyVersion, models.PROTECT, related_name="requests")
 
     payload = models.JSONField()
@@ -111,6 +116,11 @@ class Request(models.Model):
             models.Index(fields=["subject_kind", "subject_id", "-created_at"]),
             models.Index(fields=["requester", "-created_at"]),
             models.Index(
+                name="request_asked_by",
+                fields=["asked_by_kind", "asked_by_id", "-number"],
+                condition=~Q(asked_by_id=""),
+            ),
+            models.Index(
                 name="request_undecided_by_expiry",
                 fields=["expires_at"],
                 condition=Q(state__in=["pending", "changes_asked"]),
@@ -124,6 +134,13 @@ class Request(models.Model):
     def label(self) -> str:
         """Return the number that people say: REQ-2417."""
         return f"REQ-{self.number}"
+
+    @property
+    def asked_by(self) -> Actor | None:
+        """Return the machine that asked on the requester's behalf, or None."""
+        if not self.asked_by_id:
+            return None
+        return Actor(self.asked_by_kind, self.asked_by_id, self.asked_by_label)
 
     @property
     def is_open(self) -> bool:

@@ -14,6 +14,7 @@ BAR = timedelta(hours=24)
 ANY_TEAM = ""
 
 SELF = "You asked for this, so somebody else must decide."
+BEHIND = "A machine that you answer for asked for this, so somebody else must decide."
 LINKED = "Another account of yours asked for this, so somebody else must decide."
 INACTIVE = "This account is not active."
 NOT_ENROLLED = "Enrol a second factor first: every decision is signed with one."
@@ -30,6 +31,7 @@ class Facts:
 
     roles: who holds each host role now. roles_then: who held it at submission.
     teams: host role to the groups it stands for, where the host named them.
+    behind: who answers for the machine that asked, if one did.
     """
 
     requester_id: UUID
@@ -41,6 +43,7 @@ class Facts:
     roles_then: Mapping[str, frozenset[UUID]] = field(default_factory=dict)
     teams: Mapping[str, frozenset[str]] = field(default_factory=dict)
     solo: bool = False
+    behind: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,8 @@ def _bar(person: UUID, rules: Rules, facts: Facts, alias: Mapping[UUID, UUID]) -
         return SELF
     if alias.get(person, person) == alias.get(facts.requester_id, facts.requester_id):
         return LINKED
+    if alias.get(person, person) in {alias.get(one, one) for one in facts.behind}:
+        return BEHIND
     for role in sorted(rules.exclude):
         if person in facts.roles.get(role, frozenset()):
             return EXCLUDED.format(role=role.replace("_", " "))

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from approvals.selectors.access import Stand, access_request, standing
+from approvals.selectors.access import (
+    Stand,
+    access_asked,
+    access_request,
+    asked_by,
+    open_count,
+    standing,
+)
 from approvals.selectors.deciders import (
     Deciders,
     Preview,
@@ -12,6 +19,7 @@ from approvals.selectors.deciders import (
     who_decides,
 )
 from approvals.selectors.diffs import changes
+from approvals.selectors.history import BY_ASKER
 from approvals.selectors.lists import (
     Page,
     Waiting,
@@ -21,19 +29,23 @@ from approvals.selectors.lists import (
     mine_count,
     mine_page,
     oldest_pending_at,
+    open_with,
     queue,
     queue_count,
     stuck,
 )
 
 __all__ = [
+    "BY_ASKER",
     "Deciders",
     "Page",
     "Preview",
     "StageView",
     "Stand",
     "Waiting",
+    "access_asked",
     "access_request",
+    "asked_by",
     "changes",
     "decided",
     "for_subject",
@@ -41,6 +53,8 @@ __all__ = [
     "mine_count",
     "mine_page",
     "oldest_pending_at",
+    "open_count",
+    "open_with",
     "preview",
     "queue",
     "queue_count",

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from approvals import ports
 from approvals.models import Decision, Request
 from approvals.policy.eligibility import STRANGER
@@ -41,6 +43,28 @@ def access_request(person: AbstractBaseUser, request_id: UUID) -> Request:
     if request is None or not may_see(person, request):
         raise ports.NotVisible(f"request {request_id}")
     return request
+
+
+def access_asked(asker: ports.Actor, request_id: UUID) -> Request:
+    """Return a request that this machine has made. Raises NotVisible, whatever the reason."""
+    request = asked_by(asker).filter(pk=request_id).first()
+    if request is None:
+        raise ports.NotVisible(f"request {request_id}")
+    return request
+
+
+def asked_by(asker: ports.Actor) -> QuerySet[Request]:
+    """Return the requests that a machine has made, newest first."""
+    return (
+        Request.objects.filter(asked_by_kind=asker.kind, asked_by_id=asker.id)
+        .select_related("requester", "policy_version__policy")
+        .order_by("-number")
+    )
+
+
+def open_count(asker: ports.Actor) -> int:
+    """Return how many requests of a machine are open. The caller holds what makes it a limit."""
+    return asked_by(asker).filter(state__in=Request.OPEN).order_by().count()
 
 
 def may_see(person: AbstractBaseUser, request: Request) -> bool:

@@ -71,6 +71,10 @@ class Snapshot:
         """Return the snapshot of a person."""
         return ports.directory().actor(person_id)
 
+    def answering_for(self, asker: ports.Actor) -> frozenset[UUID]:
+        """Return the people who answer for a machine now."""
+        return ports.directory().answering_for(asker)
+
 
 def read(request: Request, *, now: datetime, directory: ports.Directory | None = None) -> Ballot:
     """Judge the current revision against who people are now.
@@ -89,6 +93,7 @@ def read(request: Request, *, now: datetime, directory: ports.Directory | None =
         roles_then=roles_then,
         now=now,
         directory=directory,
+        asked_by=request.asked_by,
     )
     votes = tuple(
         Vote(row.person_id, Verdict(row.verdict), row.stage)
@@ -131,6 +136,7 @@ def gather(
     roles_then: Mapping[str, frozenset[UUID]] | None,
     now: datetime,
     directory: ports.Directory | None = None,
+    asked_by: ports.Actor | None = None,
 ) -> Facts:
     """Read who people are now.
 
@@ -144,7 +150,8 @@ def gather(
     groups = rules.groups.union(*teams.values()) if teams else rules.groups
     members = directory.members(sorted(groups))
     named = {person for stage in rules.stages for person in stage.people}
-    everybody = {requester_id, *named, *(member.person_id for member in members)}
+    behind = directory.answering_for(asked_by) if asked_by else frozenset[UUID]()
+    everybody = {requester_id, *behind, *named, *(member.person_id for member in members)}
     everybody.update(*roles.values())
     return Facts(
         requester_id=requester_id,
@@ -156,6 +163,7 @@ def gather(
         roles_then=roles if roles_then is None else roles_then,
         teams=teams,
         solo=directory.solo(),
+        behind=behind,
     )
 
 

@@ -30,6 +30,8 @@ ENDS = {
 }
 # What an action raises when the thing that it is about is gone.
 GONE = (LookupError, ValueError, ports.Unfinished)
+# How a request ended that the machine took back which had made it.
+BY_ASKER = "withdrawn_by_asker"
 WORKER = ports.Actor("system", "worker", "Worker")
 
 
@@ -94,6 +96,8 @@ def _ends(request: Request) -> Iterator[Item]:
     actor = WORKER
     if request.state == Request.State.WITHDRAWN:
         actor = ports.Actor("user", str(request.requester_id), request.requester_label)
+        if request.end_code == BY_ASKER and request.asked_by is not None:
+            actor = request.asked_by
     told = (request.outcome or {}).get("sentence") or request.end_sentence
     yield {
         "actor": actor,

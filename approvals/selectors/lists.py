@@ -131,6 +131,16 @@ def for_subject(kind: str, subject_id: str | UUID) -> QuerySet[Request]:
     )
 
 
+def open_with(kind: str, **payload: str) -> list[Request]:
+    """Return open requests of one kind whose action holds these values, newest first.
+
+    For things that are no request's subject. The caller passes each row's gate.
+    """
+    wanted = {f"payload__{name}": value for name, value in payload.items()}
+    rows = Request.objects.filter(kind=kind, ended_at=None, **wanted)
+    return list(rows.select_related("requester").order_by("-created_at"))
+
+
 def _pending() -> QuerySet[Request]:
     pending = Request.objects.filter(state=Request.State.PENDING)
     return pending.select_related("requester", "policy_version__policy").prefetch_related(

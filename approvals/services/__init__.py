@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from approvals.services.asking import Denied, renew, revise, submit
 from approvals.services.deciding import NotEligible, Stale, decide
-from approvals.services.ending import comment, expire, withdraw
+from approvals.services.ending import comment, expire, withdraw, withdraw_asked
 from approvals.services.policies import save_policy, seed_policies
 from approvals.services.states import BadText, Closed
 
@@ -23,4 +23,5 @@ __all__ = [
     "seed_policies",
     "submit",
     "withdraw",
+    "withdraw_asked",
 ]

@@ -34,8 +34,12 @@ def submit(
     reason: str,
     now: datetime,
     ticket: str = "",
+    asked_by: ports.Actor | None = None,
 ) -> Request:
     """Put an action up for approval, inside the caller's transaction.
+
+    asked_by: a machine that asks on the requester's behalf. Whoever answers for
+    it can then not decide, and neither can the requester.
 
     Raises matching.NoPolicy when no policy covers it, Denied when one forbids
     it, BadText on a missing reason or a ticket of the wrong form.
@@ -48,6 +52,7 @@ def submit(
         kind=action.kind,
         requester_id=requester.pk,
         requester_label=ports.directory().actor(requester.pk).label,
+        **_asker(asked_by),
         created_at=now,
         reason=reason.strip(),
         ticket=ticket.strip(),
@@ -55,7 +60,8 @@ def submit(
     _word(request, action, version=version, now=now)
     request.roles = _roles(request, action, rules, now=now)
     request.save(force_insert=True)
-    _keep_revision(request, cause="submitted", author_id=requester.pk, now=now)
+    author = asked_by or ports.directory().actor(requester.pk)
+    _keep_revision(request, cause="submitted", author=author, now=now)
     _record_submitted(request, rules, now=now)
     _route(request, rules, now=now)
     return request
@@ -93,21 +99,37 @@ def revise(
     if (request.subject_id, request.attributes) != before or not request.roles:
         request.roles = _roles(request, action, rules, now=now)
     request.save()
-    _keep_revision(request, cause="edited", author_id=person.pk, now=now)
-    _record_revised(request, actor=ports.directory().actor(person.pk), cause="edited", now=now)
+    author = ports.directory().actor(person.pk)
+    _keep_revision(request, cause="edited", author=author, now=now)
+    _record_revised(request, actor=author, cause="edited", now=now)
     _route(request, rules, now=now)
     return request
 
 
-def renew(*, request_id: UUID, person: AbstractBaseUser, now: datetime) -> Request:
+def renew(
+    *,
+    request_id: UUID,
+    person: AbstractBaseUser,
+    now: datetime,
+    reason: str | None = None,
+    ticket: str | None = None,
+) -> Request:
     """Send an undecided request again with its plan as the world stands now.
 
-    The mend when the world has moved under a request. Raises what `revise` raises.
+    The mend when the world has moved under a request, or when a better reason
+    or ticket is known. Raises what `revise` raises.
     """
     with transaction.atomic(durable=True):
         request = access_request(person, request_id)
         action = ballots.action_of(request)
-        return revise(request_id=request_id, action=action, person=person, now=now)
+        return revise(
+            request_id=request_id,
+            action=action,
+            person=person,
+            now=now,
+            reason=reason,
+            ticket=ticket,
+        )
 
 
 def rebind(request: Request, *, version: PolicyVersion, now: datetime) -> None:
@@ -115,7 +137,7 @@ def rebind(request: Request, *, version: PolicyVersion, now: datetime) -> None:
     request.revision += 1
     _word(request, ballots.action_of(request), version=version, now=now)
     request.save()
-    _keep_revision(request, cause="policy", author_id=None, now=now)
+    _keep_revision(request, cause="policy", author=states.POLICY, now=now)
     _record_revised(request, actor=states.POLICY, cause="policy", now=now)
 
 
@@ -131,6 +153,7 @@ def material(request: Request) -> dict[str, JSON]:
         nonce=request.nonce,
         reason=request.reason,
         ticket=request.ticket,
+        asked_by=_asker(request.asked_by),
     )
 
 
@@ -205,8 +228,18 @@ def _route(request: Request, rules: Rules, *, now: datetime) -> None:
     queue.enqueue(kind=states.EXECUTE, subject_id=request.pk)
 
 
-def _keep_revision(request: Request, *, cause: str, author_id: UUID | None, now: datetime) -> None:
-    author = states.POLICY if author_id is None else ports.directory().actor(author_id)
+def _asker(asked_by: ports.Actor | None) -> dict[str, str]:
+    """Return the columns that keep the machine that asked."""
+    if asked_by is None:
+        return {}
+    return {
+        "asked_by_kind": asked_by.kind,
+        "asked_by_id": asked_by.id,
+        "asked_by_label": asked_by.label[:200],
+    }
+
+
+def _keep_revision(request: Request, *, cause: str, author: ports.Actor, now: datetime) -> None:
     Revision.objects.create(
         request=request,
         number=request.revision,
@@ -222,7 +255,7 @@ def _record_submitted(request: Request, rules: Rules, *, now: datetime) -> None:
     states.record(
         "request.submitted",
         request,
-        actor=ports.directory().actor(request.requester_id),
+        actor=request.asked_by or ports.directory().actor(request.requester_id),
         now=now,
         fields={
             "kind": request.kind,

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from approvals import ports, queue
 from approvals.models import Comment, Request
-from approvals.selectors import access_request
+from approvals.selectors import BY_ASKER, access_asked, access_request
 from approvals.services import states
 from approvals.services.deciding import NotEligible
 from approvals.services.states import Closed, check_text
@@ -35,14 +35,28 @@ def withdraw(*, request_id: UUID, person: AbstractBaseUser, now: datetime) -> Re
         request = states.lock(request_id)
         if request.requester_id != person.pk:
             raise NotEligible("Only the person who asked can withdraw a request.")
-        if request.state == Request.State.WITHDRAWN:
-            return request
-        if request.state not in WITHDRAWABLE:
-            raise Closed(request)
-        actor = ports.directory().actor(person.pk)
-        states.record("request.withdrawn", request, actor=actor, now=now)
-        states.end(request, Request.State.WITHDRAWN, now=now, code="withdrawn")
+        return _withdraw(request, actor=ports.directory().actor(person.pk), now=now)
+
+
+def withdraw_asked(*, request_id: UUID, asker: ports.Actor, now: datetime) -> Request:
+    """Let the machine that asked take its request back. Raises NotVisible, Closed."""
+    with transaction.atomic(durable=True):
+        access_asked(asker, request_id)
+        request = states.lock(request_id)
+        return _withdraw(request, actor=asker, now=now, code=BY_ASKER)
+
+
+def _withdraw(
+    request: Request, *, actor: ports.Actor, now: datetime, code: str = "withdrawn"
+) -> Request:
+    """Withdraw a locked request. Raises Closed."""
+    if request.state == Request.State.WITHDRAWN:
         return request
+    if request.state not in WITHDRAWABLE:
+        raise Closed(request)
+    states.record("request.withdrawn", request, actor=actor, now=now)
+    states.end(request, Request.State.WITHDRAWN, now=now, code=code)
+    return request
 
 
 def expire(*, now: datetime, limit: int = 200) -> int:

@@ -1,8 +1,15 @@
 """One count of failures for sign-in, step-up and the API, per user name and per address.
 
-Every try is charged before it is checked and refunded when it succeeds, so
-that a burst of parallel guesses gets no more tries than a slow one. Nothing
-but a complete sign-in clears a person's count.
+Every try of a person is charged before it is checked and refunded when it
+succeeds, so that a burst of parallel guesses gets no more tries than a slow
+one. Nothing but a complete sign-in clears a person's count.
+
+A program is judged in the other order: its proof is checked, and only a wrong
+one is charged. A client secret holds 256 random bits and a signature cannot be
+guessed, so that the count has nothing to protect there. What it could do is
+harm: whoever knows the name of an agent, or shares an address with it, would
+stop it by being wrong often enough. The count makes those who are wrong wait,
+and the ledger tells of them; the right proof always opens.
 """
 
 from __future__ import annotations
@@ -25,7 +32,13 @@ FORGET_AFTER = timedelta(hours=1)
 FIRST_LOCK = timedelta(minutes=1)
 LONGEST_LOCK = timedelta(minutes=15)
 IPV6 = 6
-LIMITS = {"person": 5, "address": 30}
+LIMITS = {"person": 5, "address": 30, "program": 10, "programs": 100}
+_TITLES = {
+    "person": "One person",
+    "address": "One address",
+    "program": "One program at one address",
+    "programs": "All programs at one address",
+}
 _DOOR = Actor("system", "sign-in", "Sign-in")
 
 
@@ -56,12 +69,16 @@ def person_bucket(username: str) -> str:
 
 def address_bucket(ip: str) -> str:
     """Return the key under which an address is counted; a /64 is one subscriber of IPv6."""
+    return _bucket("address", _subscriber(ip))
+
+
+def _subscriber(ip: str) -> str:
     try:
         found = ip_address(ip)
     except ValueError:
-        return _bucket("address", ip)
+        return ip
     length = 64 if found.version == IPV6 else 32
-    return _bucket("address", str(ip_network((found, length), strict=False)))
+    return str(ip_network((found, length), strict=False))
 
 
 def _bucket(scope: str, value: str) -> str:
@@ -74,7 +91,8 @@ def attempt(*, username: str, ip: str, now: datetime) -> Iterator[None]:
 
     Raises LockedOut before the block runs.
     """
-    charge = _charge(username=username, ip=ip, now=now)
+    scopes = {person_bucket(username): "person", address_bucket(ip): "address"}
+    charge = _charge(scopes, now=now)
     try:
         yield
     except Rejected:
@@ -87,13 +105,28 @@ def attempt(*, username: str, ip: str, now: datetime) -> Iterator[None]:
     _refund(charge)
 
 
+def refuse_program(*, name: str, ip: str, reason: str, now: datetime) -> None:
+    """Count one failed proof of a program, by the name it gave and its address.
+
+    `reason` is a fixed phrase of ours, never something that was sent. Raises
+    LockedOut when there were too many before; the caller then says for how long.
+    """
+    where = _subscriber(ip)
+    scopes = {
+        _bucket("program", f"{name[:500]}\n{where}"): "program",
+        _bucket("programs", where): "programs",
+    }
+    denials.count(reason, actor=denials.NOBODY, example="", now=now)
+    _announce(_charge(scopes, now=now), now=now)
+
+
 def clear(*, username: str) -> None:
     """Forget a person's failures after a complete sign-in; the address keeps its own."""
     Lockout.objects.filter(bucket=person_bucket(username)).delete()
 
 
-def _charge(*, username: str, ip: str, now: datetime) -> _Charge:
-    scopes = {person_bucket(username): "person", address_bucket(ip): "address"}
+def _charge(scopes: dict[str, str], *, now: datetime) -> _Charge:
+    # A refusal rolls back the rows made here, so that a locked address cannot fill the table.
     with transaction.atomic(durable=True):
         begun = []
         rows = _locked_rows(scopes, now=now)
@@ -148,7 +181,7 @@ def _announce(charge: _Charge, *, now: datetime) -> None:
             ledger.record(
                 "lockout.started",
                 actor=_DOOR,
-                subject=Subject("lockout", bucket[:16], f"One {scope}"),
+                subject=Subject("lockout", bucket[:16], _TITLES[scope]),
                 now=now,
                 fields={"scope": scope, "failures": failures, "until": until.isoformat()},
                 outcome="refused",

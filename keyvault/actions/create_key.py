@@ -15,7 +15,7 @@ from approvals import digests, ports, services
 from approvals.ports import Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
-from keyvault.actions import about_keys, key_plan, new_key
+from keyvault.actions import about_keys, askers, key_plan, new_key
 from keyvault.connections import issuing
 from keyvault.connections.models import Connection
 from keyvault.inventory import risk as risks
@@ -219,14 +219,17 @@ def ask(
     now: datetime,
     ticket: str = "",
     key_id: UUID | None = None,
+    agent_id: UUID | None = None,
 ) -> Request:
-    """Reserve the name and ask for the key.
+    """Reserve the name and ask for the key. `agent_id`: the person's agent that asks for it.
 
     A form gives the same `key_id` each time it is sent, so that a second press cannot make a
     second key: `asked_before` finds the first. Settings left empty are completed. Raises
-    new_key.BadDeclaration, inventory.NameTaken, and what `approvals.services.submit` raises.
+    new_key.BadDeclaration, inventory.NameTaken, and what `askers.admit` and
+    `approvals.services.submit` raise.
     """
     with transaction.atomic(durable=True):
+        asked_by = askers.admit(agent_id)
         declared = new_key.checked(declared, person=person)
         where = new_key.connection(declared.connection)
         key = inventory.register(
@@ -239,7 +242,12 @@ def ask(
         )
         action = CreateKey(key_id=key.pk, owner_id=person.pk, asked_at=now, declared=declared)
         request = services.submit(
-            action=action, requester=person, reason=reason, ticket=ticket, now=now
+            action=action,
+            requester=person,
+            reason=reason,
+            ticket=ticket,
+            now=now,
+            asked_by=asked_by,
         )
         inventory.bind_request(key=key, request_id=request.pk)
         return request

@@ -15,6 +15,7 @@ from django.db import transaction
 from approvals import services
 from approvals.ports import Actor
 from keyvault.accounts.models import ADMINISTRATORS
+from keyvault.actions import about_agents
 from keyvault.inventory import limits
 from keyvault.inventory import services as inventory
 
@@ -23,7 +24,8 @@ SETUP = Actor("system", "defaults", "Defaults")
 SECURITY = "security"
 SANDBOX_TITLE = "Sandbox"
 
-_KEYS = ["key.create", "key.revoke"]
+_KEYS = ["key.create", "key.revoke", "key.change"]
+_READERS = ["grant.give", "agent.join"]
 _ANOTHER_ADMINISTRATOR = {"name": "Another administrator", "groups": [ADMINISTRATORS]}
 # Outside protected environments an administrator may stand in, so that a young
 # installation, which has no security team yet, is never stuck.
@@ -61,6 +63,24 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
             "lifetime": ["week"],
         },
         "auto": "approve",
+    },
+    {
+        "name": "Agents in protected environments",
+        "scope": {"kind": _READERS, "protected": ["yes"]},
+        "stages": [
+            {"name": "Security", "groups": [SECURITY]},
+            {"name": "Owner's team", "roles": ["owner_team"]},
+        ],
+        "different_teams": True,
+        # Whoever answers for an agent can read through it, so others decide while they can.
+        "step_back": [about_agents.OWNERS],
+    },
+    {
+        "name": "Agents elsewhere",
+        "scope": {"kind": _READERS},
+        "stages": [_ONE_OF_THEM],
+        "step_back": [about_agents.OWNERS],
+        "solo": [ADMINISTRATORS],
     },
     {
         "name": "Reveals in protected environments",

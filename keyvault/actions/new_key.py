@@ -19,8 +19,7 @@ from keyvault.inventory.models import DeliveryMode, Environment, Key, KeyState
 from keyvault.providers import registry
 from keyvault.providers.base import Misconfigured
 
-# Fetching by API needs a gateway, which does not exist yet; the model knows the state already.
-_OFFERED = (DeliveryMode.REVEAL,)
+_OFFERED = (DeliveryMode.REVEAL, DeliveryMode.PULL)
 
 
 class BadDeclaration(Exception):

@@ -14,8 +14,9 @@ from django.urls import reverse
 from approvals import digests, ports, services
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts.models import User
-from keyvault.actions import about_keys
+from keyvault.actions import about_agents, about_keys, askers
 from keyvault.connections import issuing
+from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyPermission, KeyState
@@ -133,8 +134,11 @@ class RevokeKey:
         with transaction.atomic(durable=True):
             run.fence()
             _end(self.key_id, request_id, run.now)
+            # It began after whatever ended the key had been committed, so it stands for that too.
+            xact = invalidation.transaction_id()
         run.reached("revoke:closed")
-        return Outcome(f"{key.name} is revoked at {key.connection.title}.", {"Key": key.name})
+        facts = {"Key": key.name} | about_agents.gateways(invalidation.wait(xact))
+        return Outcome(f"{key.name} is revoked at {key.connection.title}.", facts)
 
     def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
         """Reserve nothing, so there is nothing to undo."""
@@ -164,14 +168,16 @@ def ask(
     now: datetime,
     ticket: str = "",
     proof_id: UUID | None = None,
+    agent_id: UUID | None = None,
 ) -> Request:
-    """Ask to revoke a key.
+    """Ask to revoke a key. `agent_id`: the person's agent that asks for it.
 
     A page gives the proof of a fresh factor, which is used up here; a machine
     that may only ask has none. Raises NotVisible, NotRevocable, NotPresent,
-    about_keys.AlreadyAsked, and what `approvals.services.submit` raises.
+    about_keys.AlreadyAsked, and what `askers.admit` and `approvals.services.submit` raise.
     """
     with transaction.atomic(durable=True):
+        asked_by = askers.admit(agent_id)
         key = access.access_key(person, name, KeyPermission.REVOKE)
         inventory.lock(key_id=key.pk)
         if key.state not in {KeyState.LIVE, KeyState.SUSPENDED}:
@@ -184,7 +190,12 @@ def ask(
             digest = act_digest(action.describe())
             ports.presence().consume(proof_id, person_id=person.pk, digest=digest, now=now)
         return services.submit(
-            action=action, requester=person, reason=reason, ticket=ticket, now=now
+            action=action,
+            requester=person,
+            reason=reason,
+            ticket=ticket,
+            now=now,
+            asked_by=asked_by,
         )
 
 

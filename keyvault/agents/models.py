@@ -15,6 +15,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
+from approvals.ports import Actor
 from keyvault.inventory import naming
 
 SECRET_DAYS = 90
@@ -33,7 +34,8 @@ class Agent(models.Model):
     """One machine identity. `name` never changes and is never used again.
 
     `reads_outside_text` says that people outside can write what it reads, so
-    that its behaviour may be steered by them.
+    that its behaviour may be steered by them. `contained` marks a suspension by
+    somebody on duty, which its owner cannot lift.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -49,6 +51,7 @@ class Agent(models.Model):
     state = models.CharField(max_length=10, choices=AgentState, default=AgentState.ACTIVE)
     state_cause = models.CharField(max_length=200, blank=True)
     state_changed_at = models.DateTimeField()
+    contained = models.BooleanField(default=False)
     created_at = models.DateTimeField()
     last_seen_at = models.DateTimeField(null=True)
 
@@ -65,6 +68,10 @@ class Agent(models.Model):
             models.CheckConstraint(
                 condition=~Q(owner=F("backup_owner")), name="agent_backup_is_another"
             ),
+            models.CheckConstraint(
+                condition=Q(contained=False) | ~Q(state=AgentState.ACTIVE),
+                name="agent_contained_is_stopped",
+            ),
         ]
         indexes: ClassVar = [
             models.Index("owner", "name", name="agent_by_owner"),
@@ -73,6 +80,11 @@ class Agent(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def as_actor(self) -> Actor:
+        """Return the snapshot by which the ledger and the pages know an agent."""
+        return Actor("agent", str(self.pk), self.name)
 
 
 class AgentMembership(models.Model):

@@ -1,4 +1,4 @@
-"""Change agents: register, suspend, resume, retire. Each writes its ledger line.
+"""Change agents: register, describe, suspend, resume, retire. Each writes its ledger line.
 
 Inner writers: the caller owns the transaction. Registering gives no right to
 any key: that takes a grant, and a grant takes an approval.
@@ -18,6 +18,8 @@ from keyvault.agents.models import Agent, AgentState
 from keyvault.audit import ledger
 from keyvault.inventory import naming
 
+# The console's own addresses below /agents/.
+_TAKEN = frozenset({"new"})
 _EVENTS = {
     AgentState.ACTIVE: "agent.resumed",
     AgentState.SUSPENDED: "agent.suspended",
@@ -58,6 +60,8 @@ def register(
     backup_owner: User | None = None,
 ) -> Agent:
     """Make an agent that may do nothing yet. Raises naming.BadName, NameTaken."""
+    if naming.fold(name) in _TAKEN:
+        raise NameTaken(naming.fold(name))
     agent = Agent(
         name=naming.key_name(name),
         title=title,
@@ -85,21 +89,69 @@ def register(
     return agent
 
 
-def set_state(*, agent_id: UUID, state: str, cause: str, actor: Actor, now: datetime) -> Agent:
-    """Suspend, resume or retire an agent. The state it has already changes nothing.
+def describe(
+    *,
+    agent_id: UUID,
+    title: str,
+    purpose: str,
+    reads_outside_text: bool,
+    actor: Actor,
+    now: datetime,
+) -> Agent:
+    """Change what people read about an agent; what is the same already changes nothing.
 
-    A suspended agent's tokens stay, and open nothing while it is suspended.
-    Raises NotVisible, Retired.
+    The mark "reads outside text" can be set and never taken off: approvers have
+    judged by it. Raises NotVisible, Retired.
     """
+    agent = lock(agent_id=agent_id)
+    if agent.state == AgentState.RETIRED:
+        raise Retired(agent)
+    wanted = {
+        "title": title,
+        "purpose": purpose,
+        "reads_outside_text": agent.reads_outside_text or reads_outside_text,
+    }
+    changed = sorted(name for name, value in wanted.items() if getattr(agent, name) != value)
+    if changed:
+        for name in changed:
+            setattr(agent, name, wanted[name])
+        agent.save(update_fields=changed)
+        fields = {"fields": changed}
+        ledger.record("agent.changed", actor=actor, subject=subject(agent), now=now, fields=fields)
+    return agent
+
+
+def lock(*, agent_id: UUID) -> Agent:
+    """Return an agent under a row lock, inside the caller's transaction. Raises NotVisible."""
     agent = Agent.objects.select_for_update().filter(pk=agent_id).first()
     if agent is None:
         raise NotVisible(f"agent {agent_id}")
-    if agent.state == state:
+    return agent
+
+
+def set_state(
+    *,
+    agent_id: UUID,
+    state: str,
+    cause: str,
+    actor: Actor,
+    now: datetime,
+    contains: bool = False,
+) -> Agent:
+    """Suspend, resume or retire an agent. The state it has already changes nothing.
+
+    contains: somebody on duty suspends it; said again of an agent that its owner
+    had suspended, it keeps the owner from lifting that. A suspended agent's
+    tokens stay, and open nothing while it is suspended. Raises NotVisible, Retired.
+    """
+    agent = lock(agent_id=agent_id)
+    if agent.state == state and (agent.contained or not contains):
         return agent
     if agent.state == AgentState.RETIRED:
         raise Retired(agent)
     agent.state, agent.state_cause, agent.state_changed_at = state, cause[:200], now
-    agent.save(update_fields=["state", "state_cause", "state_changed_at"])
+    agent.contained = contains and state == AgentState.SUSPENDED
+    agent.save(update_fields=["state", "state_cause", "state_changed_at", "contained"])
     fields = {"cause": cause[:200]}
     event = _EVENTS[AgentState(state)]
     ledger.record(event, actor=actor, subject=subject(agent), now=now, fields=fields)

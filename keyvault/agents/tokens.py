@@ -119,6 +119,14 @@ def authenticate(text: str, *, now: datetime) -> AccessToken:
     A wrong secret under a right id and an unknown id take the same steps, so
     that neither the answer nor its time tells them apart (R30).
     """
+    row = find(text)
+    if row is None or not holds(row, now=now):
+        raise BadToken
+    return row
+
+
+def find(text: str) -> AccessToken | None:
+    """Return the row of a token, in force or not, or None for a text that is none of ours."""
     try:
         public_id = tokens.public_id(text, PREFIX)
     except tokens.Malformed:
@@ -129,9 +137,7 @@ def authenticate(text: str, *, now: datetime) -> AccessToken:
         .first()
     )
     is_right = tokens.matches(text, row.digest if row else _NOBODY)
-    if row is None or not is_right or not holds(row, now=now):
-        raise BadToken
-    return row
+    return row if is_right else None
 
 
 def holds(row: AccessToken, *, now: datetime) -> bool:
@@ -171,7 +177,7 @@ def end(*, tokens_of: Q, cause: str, actor: Actor, now: datetime) -> list[UUID]:
 def actor_of(row: AccessToken) -> Actor:
     """Return who acts with a token, for the ledger."""
     if row.agent is not None:
-        return Actor("agent", str(row.agent_id), row.agent.name)
+        return row.agent.as_actor
     return Actor("user", str(row.user_id), str(row.user))
 
 

@@ -1,1 +1,1 @@
-"""The automation API: what agents, services, CI jobs and command lines call."""
+"""The automation API, `/api/v1`: metadata and requests for programs. Nobody decides here (R20)."""

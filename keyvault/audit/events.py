@@ -95,6 +95,8 @@ EVENTS: dict[str, frozenset[str]] = {
     ),
     "key.released": frozenset({"state"}),
     "key.live": frozenset({"expires_at"}),
+    "key.changed": frozenset({"fields"}),
+    "key.renamed": frozenset({"title"}),
     "key.revoked": frozenset(),
     "key.rotation_due": frozenset({"cause", "due_at"}),
     "grant.given": frozenset(
@@ -105,9 +107,23 @@ EVENTS: dict[str, frozenset[str]] = {
     ),
     # agents
     "agent.registered": frozenset({"team", "owner", "backup_owner", "reads_outside_text"}),
+    "agent.changed": frozenset({"fields"}),
+    "agent.joined": frozenset({"group"}),
+    "agent.left": frozenset({"group"}),
     "agent.suspended": frozenset({"cause"}),
     "agent.resumed": frozenset({"cause"}),
     "agent.retired": frozenset({"cause"}),
+    "client.added": frozenset({"client", "kind", "expires_at", "algorithm"}),
+    "client.ended": frozenset({"client", "kind", "cause"}),
+    "trust.created": frozenset(
+        {"kind", "issuer", "audience", "jwks_url", "allowed_hosts", "revision"}
+    ),
+    "trust.changed": frozenset(
+        {"kind", "issuer", "audience", "jwks_url", "allowed_hosts", "revision"}
+    ),
+    "trust.ended": frozenset({"cause"}),
+    "binding.created": frozenset({"binding", "trust", "claims"}),
+    "binding.ended": frozenset({"binding", "trust", "cause"}),
     "token.issued": frozenset({"token", "method", "keys", "expires_at", "said_by", "parent"}),
     "token.ended": frozenset({"token", "cause"}),
     # audit

@@ -19,7 +19,13 @@ def parse(raw: str, *, now: datetime) -> Query:
 
 
 def search(
-    raw: str, *, actor: Actor, now: datetime, after: str = "", before: str = ""
+    raw: str,
+    *,
+    actor: Actor,
+    now: datetime,
+    after: str = "",
+    before: str = "",
+    limit: int = selectors.PAGE,
 ) -> tuple[Query, selectors.Page | None]:
     """Parse a query, record that it was asked, and return one page of what matches.
 
@@ -28,7 +34,9 @@ def search(
     """
     query = filters.read(raw, now=now)
     place = "older" if after else "newer" if before else "first"
-    page = None if query.problems else selectors.search(query, after=after, before=before)
+    page = (
+        None if query.problems else selectors.search(query, after=after, before=before, limit=limit)
+    )
     with transaction.atomic(durable=True):
         ledger.record(
             "audit.searched",

@@ -43,6 +43,7 @@ class Line:
     subject_label: str
     request_id: UUID | None
     ip: str
+    on_behalf_of: str
     fields: Mapping[str, Any]
 
 
@@ -188,6 +189,7 @@ def _line(row: Event) -> Line:
         subject_label=row.subject_label,
         request_id=row.request_id,
         ip=row.ip,
+        on_behalf_of=row.on_behalf_of,
         fields=row.fields,
     )
 

@@ -93,6 +93,11 @@ def end_all_but_view(*, key: Key, request_id: UUID, actor: Actor, now: datetime)
     _end(_open(key).exclude(permission=KeyPermission.VIEW), actor, now=now, request_id=request_id)
 
 
+def end_uses(*, key: Key, request_id: UUID, actor: Actor, now: datetime) -> None:
+    """End every right to use a key that can no longer be fetched."""
+    _end(_open(key).filter(permission=KeyPermission.USE), actor, now=now, request_id=request_id)
+
+
 def end_all(*, key: Key, request_id: UUID, actor: Actor, now: datetime) -> None:
     """End every right on a key that was never created."""
     _end(_open(key), actor, now=now, request_id=request_id)

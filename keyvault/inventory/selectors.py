@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.core import signing
-from django.core.exceptions import BadRequest
-from django.db.models import F, Q, QuerySet, Value
-from django.db.models.functions import Coalesce
+from django.db.models import Q, QuerySet
 
+from approvals.ports import Actor
 from keyvault.accounts.models import User
-from keyvault.inventory import access, naming
-from keyvault.inventory.models import Environment, Grant, Key, KeyPermission, KeyState
+from keyvault.inventory import access, keyset, naming
+from keyvault.inventory.keyset import EXACT_COUNT, PAGE_SIZE
+from keyvault.inventory.models import (
+    DeliveryMode,
+    Environment,
+    Grant,
+    Key,
+    KeyPermission,
+    KeyState,
+)
 
-PAGE_SIZE = 50
-EXACT_COUNT = 10_000
 EXPIRING = timedelta(days=14)
 _SALT = "keyvault.inventory.cursor"
-_NEVER = datetime(9999, 12, 31, tzinfo=UTC)
-
-
-class BadFilter(BadRequest):
-    """A filter, a sort order or a cursor that lists of keys do not know; answered by 400."""
+_ORDERS = {
+    "name": keyset.Order(_SALT),
+    "expires": keyset.Order(_SALT, sort="expires", moment="expires_at"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +49,9 @@ class Filters:
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> Filters:
         """Read the query string of a list. Raises BadFilter on a name or value not listed."""
-        unknown = set(query) - set(cls.__dataclass_fields__) - {"after", "before"}
-        if unknown:
-            raise BadFilter(f"Keys cannot be filtered by {', '.join(sorted(unknown))}.")
-        given = {name: query[name].strip() for name in cls.__dataclass_fields__ if query.get(name)}
-        for name, allowed in _CLOSED.items():
-            if given.get(name) and given[name] not in allowed:
-                raise BadFilter(f"{name} is one of {', '.join(sorted(allowed))}.")
-        if any("\x00" in value or len(value) > _LONGEST for value in given.values()):
-            raise BadFilter("A filter is too long or holds a character that no name has.")
-        return cls(**given)
+        return cls(
+            **keyset.given(query, names=cls.__dataclass_fields__, closed=_CLOSED, noun="Keys")
+        )
 
     @property
     def active(self) -> tuple[tuple[str, str], ...]:
@@ -64,12 +60,11 @@ class Filters:
         return tuple((name, value) for name, value in values if value and name != "sort")
 
 
-_LONGEST = 120
 _CLOSED: dict[str, frozenset[str]] = {
     "state": frozenset(KeyState.values),
     "owner": frozenset({"me"}),
     "due": frozenset({"expiring", "overdue"}),
-    "sort": frozenset({"name", "expires"}),
+    "sort": frozenset(_ORDERS),
 }
 
 
@@ -92,17 +87,29 @@ def keys_for(
     The count is of visible keys only, and stops at 10,000.
     """
     found = _filtered(access.visible_keys(person), filters, person=person, now=now)
-    count = found.order_by()[: EXACT_COUNT + 1].count()
-    rows, more = _slice(found, filters.sort, after=after, before=before)
-    has_before = bool(after) or (bool(before) and more)
-    has_after = bool(before) or more
-    return KeyPage(
-        keys=rows,
-        after=_cursor(rows[-1], filters.sort) if rows and has_after else "",
-        before=_cursor(rows[0], filters.sort) if rows and has_before else "",
-        count=min(count, EXACT_COUNT),
-        is_exact=count <= EXACT_COUNT,
-    )
+    count, is_exact = keyset.count(found)
+    found = found.select_related("environment", "connection", "owner", "team__team")
+    page = keyset.cut(found, _ORDERS[filters.sort], size=PAGE_SIZE, after=after, before=before)
+    return KeyPage(page.rows, page.after, page.before, count, is_exact)
+
+
+def keys_after(
+    keys: QuerySet[Key],
+    filters: Filters,
+    *,
+    person: User | None,
+    now: datetime,
+    after: str,
+    limit: int,
+) -> keyset.Cut[Key]:
+    """Return up to `limit` of the given visible keys behind a cursor. Raises BadFilter.
+
+    Programs read lists to their end, so nothing is counted. `person` is None
+    for an agent, which owns nothing.
+    """
+    found = _filtered(keys, filters, person=person, now=now)
+    found = found.select_related("environment", "connection", "owner", "backup_owner", "team__team")
+    return keyset.cut(found, _ORDERS[filters.sort], size=limit, after=after)
 
 
 def counts(person: User, *, now: datetime) -> dict[str, int]:
@@ -150,6 +157,12 @@ def by_request(request_id: UUID) -> Key | None:
     return Key.objects.filter(request_id=request_id).first()
 
 
+def fetched(person: User) -> QuerySet[Key]:
+    """Return the live keys that a person may see and that agents fetch by API, by name."""
+    keys = access.visible_keys(person).filter(state=KeyState.LIVE)
+    return keys.filter(delivery_mode=DeliveryMode.PULL).select_related("environment")
+
+
 def marks(key: Key, *, now: datetime) -> tuple[str, ...]:
     """Return the extra marks of a live key: expiring, overdue."""
     if key.state != KeyState.LIVE:
@@ -166,7 +179,10 @@ def marks(key: Key, *, now: datetime) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Somebody who has rights on a key now: who, which, why and until when."""
+    """Somebody who has rights on a key now: who, which, why and until when.
+
+    use_id: the grant by which agents use the key, which can be ended by itself.
+    """
 
     name: str
     kind: str
@@ -174,6 +190,12 @@ class Holder:
     reason: str
     ends_at: datetime | None = None
     people: tuple[str, ...] = field(default=())
+    use_id: UUID | None = None
+
+    @property
+    def as_actor(self) -> Actor:
+        """Return what pages draw the holder by."""
+        return Actor(self.kind, "", self.name)
 
 
 def holders(key: Key, *, now: datetime) -> list[Holder]:
@@ -197,20 +219,30 @@ def grant_history(key: Key) -> QuerySet[Grant]:
 
 
 def _holder(rows: list[Grant]) -> Holder:
-    first = rows[0]
-    permissions = tuple(KeyPermission(row.permission).label for row in rows)
+    first, group = rows[0], rows[0].group
+    who: tuple[str, str, tuple[str, ...]]
     if first.user is not None:
-        return Holder(str(first.user), "user", permissions, first.reason, first.ends_at)
-    if first.agent is not None:
-        return Holder(first.agent.name, "agent", permissions, first.reason, first.ends_at)
-    group = first.group
-    members = tuple(str(user) for user in group.user_set.all()) if group else ()
-    title = str(group.team) if group else ""
-    return Holder(title, "group", permissions, first.reason, first.ends_at, members)
+        who = (str(first.user), "user", ())
+    elif first.agent is not None:
+        who = (first.agent.name, "agent", ())
+    else:
+        members = tuple(str(user) for user in group.user_set.all()) if group else ()
+        who = (str(group.team) if group else "", "group", members)
+    name, kind, members = who
+    uses = [row.pk for row in rows if row.permission == KeyPermission.USE and row.user is None]
+    return Holder(
+        name=name,
+        kind=kind,
+        permissions=tuple(KeyPermission(row.permission).label for row in rows),
+        reason=first.reason,
+        ends_at=first.ends_at,
+        people=members,
+        use_id=uses[0] if uses else None,
+    )
 
 
 def _filtered(
-    keys: QuerySet[Key], filters: Filters, *, person: User, now: datetime
+    keys: QuerySet[Key], filters: Filters, *, person: User | None, now: datetime
 ) -> QuerySet[Key]:
     exact = {
         "state": filters.state,
@@ -224,6 +256,8 @@ def _filtered(
         text = naming.fold(filters.q)
         keys = keys.filter(Q(name__contains=text) | Q(title__icontains=filters.q))
     if filters.owner:
+        if person is None:
+            raise keyset.BadFilter("An agent owns no keys, so it cannot list its own.")
         keys = keys.filter(Q(owner=person) | Q(backup_owner=person))
     if filters.label:
         keys = keys.filter(labels__contains=[naming.fold(filters.label)])
@@ -233,44 +267,3 @@ def _filtered(
         late = Q(expires_at__lte=now) | Q(rotation_due_at__lte=now)
         keys = keys.filter(late, state=KeyState.LIVE)
     return keys
-
-
-def _slice(keys: QuerySet[Key], sort: str, *, after: str, before: str) -> tuple[list[Key], bool]:
-    """Return up to a page of rows on one side of a cursor, and whether that side has more."""
-    backward = bool(before)
-    keys = keys.alias(sort_at=Coalesce("expires_at", Value(_NEVER)))
-    if cursor := before or after:
-        keys = keys.filter(_beyond(_read_cursor(cursor, sort), backward=backward))
-    order = ("sort_at", "name") if sort == "expires" else ("name",)
-    keys = keys.order_by(*(F(name).desc() if backward else F(name).asc() for name in order))
-    found: list[Key] = list(
-        keys.select_related("environment", "connection", "owner", "team__team")[: PAGE_SIZE + 1]
-    )
-    rows, more = found[:PAGE_SIZE], len(found) > PAGE_SIZE
-    return (rows[::-1] if backward else rows), more
-
-
-def _beyond(mark: tuple[str, str], *, backward: bool) -> Q:
-    """Return the condition for rows behind a cursor, in the direction of reading."""
-    name, moment = mark
-    way = "lt" if backward else "gt"
-    if not moment:
-        return Q(**{f"name__{way}": name})
-    at = datetime.fromisoformat(moment)
-    return Q(**{f"sort_at__{way}": at}) | Q(**{"sort_at": at, f"name__{way}": name})
-
-
-def _cursor(key: Key, sort: str) -> str:
-    moment = (key.expires_at or _NEVER).isoformat() if sort == "expires" else ""
-    return signing.dumps([sort, key.name, moment], salt=_SALT)
-
-
-def _read_cursor(cursor: str, sort: str) -> tuple[str, str]:
-    """Return name and moment of a cursor. Raises BadFilter: forged, or of another order."""
-    try:
-        order, name, moment = signing.loads(cursor, salt=_SALT)
-    except (signing.BadSignature, ValueError) as error:
-        raise BadFilter("This page address is not one that we made.") from error
-    if order != sort:
-        raise BadFilter("This page address belongs to another order of the list.")
-    return name, moment

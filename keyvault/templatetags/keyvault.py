@@ -51,7 +51,7 @@ def badge(kind: str, word: str, icon: str = "") -> dict[str, str]:
 def state(thing: str, value: str) -> dict[str, str]:
     """Show a state by its word: `{% state "request" request.state %}`.
 
-    Things: request, key, mark, version, verdict, job, event.
+    Things: request, key, mark, version, agent, problem, verdict, job, event.
     """
     found = vocabulary.word(thing, value)
     return {"kind": found.kind, "word": found.word, "icon": found.icon}

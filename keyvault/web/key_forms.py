@@ -110,15 +110,8 @@ class KeyForm(forms.Form):
         others = [(str(other.pk), str(other)) for other in new_key.backups(person)]
         self._choose("backup_owner", [("", "Nobody"), *others])
         self._choose("environment", _environments(connection))
-        self._deliver(new_key.deliveries())
+        self._choose("delivery_mode", new_key.deliveries())
         self.fields["draft"].initial = signing.dumps(str(uuid4()), salt=_DRAFT_SALT)
-
-    def _deliver(self, ways: list[tuple[str, str]]) -> None:
-        """Offer the ways of delivery; where there is only one, it is a fact and no question."""
-        self.only_way = ways[0] if len(ways) == 1 else None
-        if self.only_way:
-            del self.fields["delivery_mode"]
-        self._choose("delivery_mode", ways)
 
     @property
     def sections(self) -> list[dict[str, Any]]:
@@ -131,8 +124,7 @@ class KeyForm(forms.Form):
                     "title": title,
                     "hint": hint,
                     "css": "f-two" if title in PAIRED else "form",
-                    "fields": [self[name] for name in (*names, *more) if name in self.fields],
-                    "facts": self._facts() if title == "Where" else [],
+                    "fields": [self[name] for name in (*names, *more)],
                 }
             )
         return parts
@@ -143,11 +135,11 @@ class KeyForm(forms.Form):
 
     def clean_allowed_hosts(self) -> tuple[str, ...]:
         """Return the hosts, sorted and once each."""
-        return _spoken(naming.hosts, self.cleaned_data["allowed_hosts"])
+        return hosts(self.cleaned_data["allowed_hosts"])
 
     def clean_labels(self) -> tuple[str, ...]:
         """Return the labels, sorted and once each."""
-        return _spoken(naming.labels, self.cleaned_data["labels"])
+        return labels(self.cleaned_data["labels"])
 
     def key_id(self) -> UUID:
         """Return the id that this form gives its key; a forged one is replaced."""
@@ -160,8 +152,6 @@ class KeyForm(forms.Form):
         """Return what is declared so far; what is missing or wrong takes its default."""
         data = self.cleaned_data
         given = {name: data[name] for name in _COPIED if data.get(name)}
-        if self.only_way:
-            given["delivery_mode"] = self.only_way[0]
         name = given.get("name", _UNNAMED)
         options = {field.name: str(data.get(OPTION + field.name) or "") for field in self.options}
         backup = data.get("backup_owner")
@@ -173,9 +163,6 @@ class KeyForm(forms.Form):
             options={key: value for key, value in options.items() if value},
             backup_owner=UUID(backup) if backup else None,
         )
-
-    def _facts(self) -> list[tuple[str, str]]:
-        return [("Delivery", self.only_way[1])] if self.only_way else []
 
     def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:
         field = self.fields.get(name)
@@ -196,6 +183,16 @@ _COPIED = (
     "lifetime_days",
     "cadence_days",
 )
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Return the allowed hosts in a text. Raises ValidationError."""
+    return _spoken(naming.hosts, text)
+
+
+def labels(text: str) -> tuple[str, ...]:
+    """Return the labels in a text. Raises ValidationError."""
+    return _spoken(naming.labels, text)
 
 
 def initial(declared: Declaration, *, keep_reason: bool) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from django.urls import reverse
 
 from approvals import selectors as approvals
 from keyvault.actions import reveal_secret
+from keyvault.agents import selectors as agents
 from keyvault.audit import selectors as ledger
 from keyvault.connections import intake
 from keyvault.connections import selectors as connections
 from keyvault.inventory import access, selectors
 from keyvault.vault import selectors as versions
 from keyvault.web import geometry
+from keyvault.web.history import items
 
 if TYPE_CHECKING:
     from keyvault.accounts.models import User
@@ -69,7 +71,7 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
         "options": _options(key),
         "by_hand": _by_hand(key),
         "may_hand": _may_hand(person, key),
-        **_PARTS[tab](key, now),
+        **_PARTS[tab](person, key, now),
     }
 
 
@@ -148,27 +150,29 @@ def _may_hand(person: User, key: Key) -> bool:
     return True
 
 
-def _nothing(_key: Key, _now: datetime) -> dict[str, Any]:
+def _nothing(_person: User, _key: Key, _now: datetime) -> dict[str, Any]:
     return {}
 
 
-def _access(key: Key, now: datetime) -> dict[str, Any]:
-    return {"holders": selectors.holders(key, now=now), "grants": selectors.grant_history(key)}
+def _access(person: User, key: Key, now: datetime) -> dict[str, Any]:
+    grants = list(selectors.grant_history(key))
+    return {
+        "holders": selectors.holders(key, now=now),
+        "grants": grants,
+        "agents_seen": agents.names_seen(person, [row.agent_id for row in grants if row.agent_id]),
+        "may_name_agents": _may_name_agents(person, key),
+    }
 
 
-def _history(key: Key, _now: datetime) -> dict[str, Any]:
+def _may_name_agents(person: User, key: Key) -> bool:
+    """Say whether a person could ask that some agent may use this key."""
+    is_keeper = "manage" in access.permissions(person, key)
+    return key.state == "live" and (is_keeper or agents.askable(person, is_keeper=False).exists())
+
+
+def _history(_person: User, key: Key, _now: datetime) -> dict[str, Any]:
     lines = ledger.for_subject("key", key.pk, limit=HISTORY_LIMIT)
-    items = [
-        {
-            "actor": line.actor,
-            "text": line.sentence,
-            "at": line.at,
-            "href": reverse("request", args=[line.request_id]) if line.request_id else "",
-            "note": f"event {line.seq}" if line.seq else "event not yet numbered",
-        }
-        for line in reversed(lines)
-    ]
-    return {"items": items, "is_cut": len(lines) == HISTORY_LIMIT}
+    return {"items": items(lines), "is_cut": len(lines) == HISTORY_LIMIT}
 
 
 _PARTS = {OVERVIEW: _nothing, VERSIONS: _nothing, ACCESS: _access, HISTORY: _history}

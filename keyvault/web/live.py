@@ -22,6 +22,7 @@ from approvals import queue as jobs
 from approvals import selectors as approvals
 from approvals.ports import NotVisible
 from keyvault.accounts import gates, sessions
+from keyvault.agents.access import access_agent
 from keyvault.audit import selectors as ledger
 from keyvault.inventory.access import access_key
 from keyvault.web import trust
@@ -61,6 +62,11 @@ def _key(ask: Ask) -> object:
     return (found.state, _newest(ledger.for_subject("key", found.pk, limit=1)))
 
 
+def _agent(ask: Ask) -> object:
+    found = access_agent(ask.person, ask.name, "view")
+    return (found.state, _newest(ledger.for_subject("agent", found.pk, limit=1)))
+
+
 def _newest(lines: Sequence[ledger.Line]) -> object:
     """Return the id of the newest event: whatever happens to a thing leaves one."""
     return lines[0].id if lines else None
@@ -79,6 +85,7 @@ TOPICS: dict[str, Callable[[Ask], object]] = {
     "mine": _mine,
     "request": _request,
     "key": _key,
+    "agent": _agent,
     "trust": _trust,
     "jobs": _jobs,
 }

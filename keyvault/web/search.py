@@ -1,4 +1,4 @@
-"""Search for the palette: pages, keys, requests and people, as far as this person may see them."""
+"""Search for the palette: pages, keys, agents, requests and people, as far as this person may see them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from django.views.decorators.http import require_GET
 from approvals import selectors as approvals
 from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as accounts
+from keyvault.agents import selectors as agents
 from keyvault.inventory import selectors as inventory
 from keyvault.web import shell, vocabulary
 
@@ -53,6 +54,7 @@ def hits(person: User, text: str, *, frame: shell.Shell) -> Iterator[Hit]:
     yield from _requests(person, folded)
     if text:
         yield from _keys(person, text)
+        yield from _agents(person, text)
         yield from _people(folded)
     yield from _pages(frame, folded)
 
@@ -76,6 +78,15 @@ def _keys(person: User, text: str) -> Iterator[Hit]:
         )
 
 
+def _agents(person: User, text: str) -> Iterator[Hit]:
+    page = agents.agents_for(person, agents.Filters(q=text), now=timezone.now())
+    for row in page.rows[:MOST]:
+        state = vocabulary.word("agent", row.agent.state).word
+        about = f"{state} · {row.agent.team.team}"
+        href = reverse("agent", args=[row.agent.name])
+        yield Hit("Agents", "bot", row.agent.name, about, href)
+
+
 def _people(folded: str) -> Iterator[Hit]:
     matching = [
         found
@@ -93,6 +104,7 @@ def _pages(frame: shell.Shell, folded: str) -> Iterator[Hit]:
     places = [(entry.icon, entry.label, entry.href) for entry in entries]
     places += [
         ("plus", "Request a key…", reverse("request-new")),
+        ("plus", "Register an agent…", reverse("agent-new")),
         ("lock", "Your account", reverse("account")),
     ]
     for icon, label, href in places:

@@ -130,6 +130,7 @@ class Shell:
     def _inventory(self) -> list[Entry]:
         return _present(
             Entry("keys", "key", "Keys", self._way("keys")),
+            Entry("agents", "bot", "Agents", self._way("agents")),
             Entry("connections", "plug", "Connections", self._way("connections")),
         )
 

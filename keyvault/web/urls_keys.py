@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from keyvault.web import key_page, keys, requests_new, reveal
+from keyvault.web import key_changes, key_page, keys, requests_new, reveal
 
 urlpatterns = [
     re_path(r"^(?P<address>keys(?:/.*)?(?:\.\.|//).*)$", keys.odd, name="key-odd"),
@@ -17,6 +17,7 @@ urlpatterns = [
         path(f"keys/<slug:name>/{tab}/", keys.key, {"tab": tab}, name=f"key-{tab}")
         for tab in (key_page.VERSIONS, key_page.ACCESS, key_page.HISTORY)
     ),
+    path("keys/<slug:name>/change/", key_changes.change, name="key-change"),
     path("keys/<slug:name>/revoke/", keys.revoke, name="key-revoke"),
     path("keys/<slug:name>/reveal/", keys.ask_reveal, name="key-reveal"),
     path("keys/<slug:name>/versions/<int:number>/reveal/", reveal.reveal, name="reveal"),

@@ -52,6 +52,16 @@ STATES: dict[str, dict[str, Word]] = {
         "revoked": Word("Revoked", "", "x"),
         "destroyed": Word("Destroyed", "", "x"),
     },
+    "agent": {
+        "active": Word("Active", "ok", "check"),
+        "suspended": Word("Suspended", "warn", "lock"),
+        "retired": Word("Retired", "", "x"),
+    },
+    "problem": {
+        "orphan": Word("No living owner", "bad", "alert"),
+        "ending": Word("Secret ends soon", "warn", "clock"),
+        "idle": Word("Unused for 90 days", "warn", "clock"),
+    },
     "verdict": {
         "approve": Word("Approved", "ok", "check"),
         "changes": Word("Changes asked", "warn", "msg"),

@@ -65,6 +65,7 @@ class FrameOfAlice(shell.Shell):
     def _inventory(self) -> list[shell.Entry]:
         return [
             shell.Entry("keys", "key", "Keys", "/"),
+            shell.Entry("agents", "bot", "Agents", "/"),
             shell.Entry("connections", "plug", "Connections", "/"),
         ]
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
+
+from django.db import transaction
 
 from approvals.models import Job, Request
 from approvals.ports import Subject
+from keyvault.agents import clients, memberships, services
 from keyvault.audit import sequencer
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.inventory.models import Key
 from tests.approvals.conftest import House
+from tests.keyvault.agents import builders as agents
 from tests.keyvault.inventory import builders
 from tests.keyvault.vault import rows
 
@@ -30,6 +34,39 @@ class Scene:
     done: Request
     key: Key
     held: Job
+
+
+LONG_AGENT = "scout-" + "x" * 38 + "-end"
+
+
+def _agents(house: House, now: datetime) -> None:
+    """Make agents: one with everything, one stopped, one whose every word is long or hostile."""
+    cast = house.cast
+    pulled = builders.live(cast, name="mail-sender", delivery_mode="pull", now=now)
+    bot = agents.agent(cast, reads_outside_text=True)
+    agents.granted(cast, bot, pulled)
+    agents.granted(cast, cast.payments.group, pulled)
+    agents.token(cast, bot, keys=["mail-sender"])
+    with transaction.atomic():
+        clients.add_secret(agent_id=bot.pk, actor=agents.TESTS, now=now, days=9)
+        memberships.join(
+            agent_id=bot.pk,
+            group=cast.payments.group,
+            request_id=uuid4(),
+            actor=agents.TESTS,
+            now=now,
+        )
+    stopped = agents.agent(cast, "night-watch", backup_owner=None)
+    agents.agent(cast, LONG_AGENT, title="Wide " * 20 + "t" * 20, purpose=HOSTILE)
+    with transaction.atomic():
+        services.set_state(
+            agent_id=stopped.pk,
+            state="suspended",
+            cause=HOSTILE,
+            actor=agents.TESTS,
+            now=now,
+            contains=True,
+        )
 
 
 def busy(house: House) -> Scene:
@@ -61,6 +98,7 @@ def busy(house: House) -> Scene:
         )
     builders.live(cast, name=LONG_NAME, title="Wide " * 20 + "t" * 20)
     builders.requested(cast, name="asked-for")
+    _agents(house, now)
     findings.open(
         kind=FindingKind.ORPHAN,
         subject=Subject("connection", "x", "ledger-db"),

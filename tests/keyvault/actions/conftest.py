@@ -9,7 +9,7 @@ import pytest
 
 from approvals import digests, queue, selectors, services
 from keyvault.accounts.models import User
-from keyvault.actions import create_key, defaults, reveal_secret, revoke_key
+from keyvault.actions import create_key, defaults, grant_access, reveal_secret, revoke_key
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import Key
 from tests import cast as people
@@ -75,6 +75,20 @@ class House:
         self.say(self.cast.bob, request)
         self.work()
         return request
+
+    def pull(self, **changes) -> Key:
+        """Return a live key that agents fetch by API."""
+        return self.create(**{"delivery_mode": "pull", **changes})
+
+    def let_use(self, person: User | None = None, **what):
+        """Ask that refund-bot may use ledger-reader for 30 days, with changes."""
+        usual = {"key": "ledger-reader", "agent": "refund-bot", "days": 30}
+        return grant_access.ask(
+            person=person or self.cast.alice,
+            reason="It pays refunds.",
+            now=self.now,
+            **{**usual, **what},
+        )
 
     def revoke(self, key: Key, person: User | None = None):
         return revoke_key.ask(

@@ -5,8 +5,9 @@ from datetime import timedelta
 import pytest
 
 from keyvault.inventory import selectors
+from keyvault.inventory.keyset import BadFilter
 from keyvault.inventory.models import Key
-from keyvault.inventory.selectors import BadFilter, Filters
+from keyvault.inventory.selectors import Filters
 from tests.keyvault.inventory import builders
 
 pytestmark = pytest.mark.django_db

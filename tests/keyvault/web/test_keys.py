@@ -419,14 +419,22 @@ def test_a_revision_under_another_name_takes_the_login_name_along(house):
     assert sent.status_code == 302
 
 
-def test_the_only_way_of_delivery_is_a_fact_and_no_question(house):
+def test_both_ways_of_delivery_are_offered(house):
     page = client(house.cast.alice).get("/requests/new/?connection=orders").content.decode()
 
     assert "Its owner reads it once, after approval" in page
-    assert 'name="delivery_mode"' not in page
+    assert "Agents and services fetch it by API" in page
 
 
-def test_a_way_of_delivery_that_does_not_work_yet_cannot_be_posted(house):
-    client(house.cast.alice).post("/requests/new/", form(delivery_mode="pull"))
+@pytest.mark.parametrize("way", ["reveal", "pull"])
+def test_the_way_of_delivery_that_was_chosen_is_asked_for(house, way):
+    client(house.cast.alice).post("/requests/new/", form(delivery_mode=way))
 
-    assert Request.objects.get().payload["declared"]["delivery_mode"] == "reveal"
+    assert Request.objects.get().payload["declared"]["delivery_mode"] == way
+
+
+def test_a_way_of_delivery_that_is_not_offered_is_refused(house):
+    answer = client(house.cast.alice).post("/requests/new/", form(delivery_mode="push"))
+
+    assert answer.status_code == 422
+    assert not Request.objects.exists()

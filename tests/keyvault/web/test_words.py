@@ -5,6 +5,7 @@ import pytest
 from django.conf import settings
 
 from approvals.models import Job, Request
+from keyvault.agents.models import AgentState
 from keyvault.inventory.models import KeyState
 from keyvault.vault.models import VersionState
 from keyvault.web import vocabulary
@@ -18,6 +19,7 @@ ROOT = Path(settings.ROOT)
         ("request", Request.State),
         ("key", KeyState),
         ("version", VersionState),
+        ("agent", AgentState),
         ("job", Job.State),
     ],
 )
@@ -38,7 +40,12 @@ def test_every_word_uses_a_known_kind_and_a_drawn_icon():
 
 
 def test_what_is_over_is_grey_because_red_asks_to_act():
-    past = [("key", "revoked"), ("request", "rejected"), ("request", "withdrawn")]
+    past = [
+        ("key", "revoked"),
+        ("agent", "retired"),
+        ("request", "rejected"),
+        ("request", "withdrawn"),
+    ]
 
     assert {vocabulary.word(*state).kind for state in past} == {""}
 

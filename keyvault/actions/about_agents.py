@@ -1,0 +1,87 @@
+"""What the acts on agents share: how one is named to approvers, and whom it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from approvals.ports import Change, NotVisible, RiskPoint, Subject
+from keyvault.accounts import selectors as people
+from keyvault.agents import access
+from keyvault.agents.models import Agent
+from keyvault.invalidation.services import Effect
+
+OWNERS = "agent_owner"
+LONG = timedelta(days=90)
+OUTSIDE = "Reads outside text"
+
+
+def agent(agent_id: UUID) -> Agent:
+    """Return an agent without a gate; for actions only. Raises NotVisible."""
+    found = access.find(agent_id)
+    if found is None:
+        raise NotVisible(f"agent {agent_id}")
+    return found
+
+
+def target(found: Agent) -> Subject:
+    """Return the agent as the target of a plan."""
+    return Subject("agent", str(found.pk), found.name)
+
+
+def owners(agents: Iterable[Agent]) -> frozenset[UUID]:
+    """Return who answers for agents: owners and backup owners."""
+    found = {person for row in agents for person in (row.owner_id, row.backup_owner_id)}
+    return frozenset(person for person in found if person is not None)
+
+
+def may_look(person_id: UUID, found: Agent) -> bool:
+    """Say whether a person may see an agent, and therefore what was asked about it."""
+    try:
+        person = people.user(person_id)
+    except NotVisible:
+        return False
+    return access.AgentPermission.VIEW in access.permissions(person, found)
+
+
+def named(found: Agent) -> str:
+    """Return an agent as plans name it."""
+    return f"{found.name} ({found.title}) of {found.owner}, {found.team.team}"
+
+
+def input_row(agents: Iterable[Agent]) -> Change:
+    """Return the row of a plan that says whether outsiders can steer the agents."""
+    steered = sorted(row.name for row in agents if row.reads_outside_text)
+    return Change("Outside text", "", ", ".join(steered) or "no", OUTSIDE if steered else "")
+
+
+def risk(agents: Iterable[Agent], *, length: timedelta | None = None) -> list[RiskPoint]:
+    """Return the points that hang on who gets a right, and for how long."""
+    rows, points = list(agents), []
+    if steered := sorted(row.name for row in rows if row.reads_outside_text):
+        text = f"What {', '.join(steered)} reads may try to steer it."
+        points.append(RiskPoint(25, OUTSIDE, text))
+    if alone := sorted(row.name for row in rows if not _has_backup(row)):
+        text = f"Nobody active stands in for the owner of {', '.join(alone)}."
+        points.append(RiskPoint(10, "No living backup owner", text))
+    if length is not None and length > LONG:
+        points.append(RiskPoint(10, "Long access", f"{length.days} days are asked for."))
+    if len(rows) > 1:
+        points.append(RiskPoint(10, "More than one agent", f"{len(rows)} agents are reached."))
+    return points
+
+
+def day(moment: datetime) -> str:
+    """Return a date as plans write it, in UTC."""
+    return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
+
+
+def gateways(effect: Effect) -> dict[str, str]:
+    """Return the fact of an outcome that says how far a change has spread."""
+    said = effect.sentence.removesuffix(".")
+    return {"Gateways": said[0].lower() + said[1:]}
+
+
+def _has_backup(row: Agent) -> bool:
+    return row.backup_owner is not None and row.backup_owner.is_active

@@ -1,0 +1,117 @@
+"""From a body to the act that it asks for: one line for each kind, and who may ask it.
+
+There is a line for asking and none for deciding, revealing or running: those
+are acts of people before the page that shows the plan (R20, R25).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from approvals import selectors, services
+from keyvault.actions import create_key, reveal_secret, revoke_key
+from keyvault.agents import reach
+from keyvault.api import schemas
+from keyvault.api.principals import Principal
+from keyvault.api.problems import Problem
+from keyvault.inventory import naming
+from keyvault.inventory.declaration import Declaration
+
+if TYPE_CHECKING:
+    from approvals.models import Request
+    from keyvault.accounts.models import User
+
+
+def ask(principal: Principal, body: Any, *, now: datetime) -> Request:  # noqa: ANN401 - one of Ask.
+    """Ask for what a body says, for the caller or, for an agent, for its owner.
+
+    Raises what the act's own `ask` raises.
+    """
+    return _KINDS[type(body)](principal, body, now)
+
+
+def revise(
+    principal: Principal, request_id: UUID, body: schemas.Revise, *, now: datetime
+) -> Request:
+    """Change an undecided request of the caller's. Raises what `services.revise` raises."""
+    person = principal.person
+    row = selectors.access_request(person, request_id)
+    if body.declared is None:
+        return services.renew(
+            request_id=request_id, person=person, now=now, reason=body.reason, ticket=body.ticket
+        )
+    if row.kind != create_key.CreateKey.kind:
+        raise Problem("conflict", f"{row.label} is about a key that exists: nothing is declared.")
+    return create_key.revise(
+        person=person,
+        request_id=request_id,
+        declared=declaration(body.declared, reason=body.reason or row.reason),
+        reason=row.reason if body.reason is None else body.reason,
+        ticket=row.ticket if body.ticket is None else body.ticket,
+        now=now,
+    )
+
+
+def declaration(asked: schemas.Declared, *, reason: str) -> Declaration:
+    """Return what is declared, with every name in its one form. Raises naming.BadName."""
+    plain = asked.model_dump()
+    return Declaration(
+        **plain
+        | {
+            "name": naming.key_name(asked.name),
+            "title": asked.title.strip() or naming.key_name(asked.name),
+            "purpose": asked.purpose.strip() or reason.strip(),
+            "allowed_hosts": naming.hosts("\n".join(asked.allowed_hosts)),
+            "labels": naming.labels("\n".join(asked.labels)),
+        }
+    )
+
+
+def _create(principal: Principal, body: schemas.CreateKey, now: datetime) -> Request:
+    return create_key.ask(
+        declared=declaration(body.declared, reason=body.reason),
+        agent_id=principal.agent_id,
+        **_said(principal, body, now),
+    )
+
+
+def _revoke(principal: Principal, body: schemas.RevokeKey, now: datetime) -> Request:
+    """Ask to end a key; an agent may ask it of the keys alone that it uses."""
+    name = naming.key_name(body.key)
+    if principal.agent is not None:
+        reach.access_granted(principal.token, name, now=now)
+    return revoke_key.ask(
+        name=name,
+        agent_id=principal.agent_id,
+        **_said(principal, body, now),
+    )
+
+
+def _reveal(principal: Principal, body: schemas.RevealSecret, now: datetime) -> Request:
+    """Ask to see a value. An agent cannot have a value shown to somebody."""
+    name, said = naming.key_name(body.key), _said(principal, body, now)
+    return reveal_secret.ask(name=name, **said | {"person": principal.person})
+
+
+def _said(principal: Principal, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ANN401
+    return {
+        "person": on_behalf(principal),
+        "reason": body.reason,
+        "ticket": body.ticket,
+        "now": now,
+    }
+
+
+def on_behalf(principal: Principal) -> User:
+    """Return whose request it becomes: the caller's own, or that of the agent's owner."""
+    return principal.agent.owner if principal.agent else principal.person
+
+
+_KINDS: Mapping[type, Callable[[Principal, Any, datetime], Request]] = {
+    schemas.CreateKey: _create,
+    schemas.RevokeKey: _revoke,
+    schemas.RevealSecret: _reveal,
+}

@@ -1,0 +1,52 @@
+"""Cursors of lists, and ETags: what a program needs to read a list to its end and to ask "since?"."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from django.core import signing
+from django.http import HttpResponse, HttpResponseNotModified
+
+from keyvault.api.problems import Problem
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from pydantic import BaseModel
+
+LIMIT = 50
+
+
+def cursor(kind: str, mark: str | int) -> str:
+    """Return a cursor behind `mark` in the list `kind`; it is signed, so that none is made up."""
+    return signing.dumps(mark, salt=_salt(kind))
+
+
+def mark(kind: str, text: str) -> str | int | None:
+    """Return the mark of a cursor, or None for the first page. Raises Problem."""
+    if not text:
+        return None
+    try:
+        found = signing.loads(text, salt=_salt(kind))
+    except (signing.BadSignature, ValueError):
+        raise Problem("bad-query", "The cursor is not one of this list.") from None
+    return found if isinstance(found, str | int) else None
+
+
+def tagged(request: HttpRequest, found: BaseModel) -> HttpResponse:
+    """Return an object with its ETag, or 304 when the caller has it already (RFC 9110 13.1.2)."""
+    body = found.model_dump_json()
+    tag = f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"'
+    if has(request, tag):
+        return HttpResponseNotModified(headers={"ETag": tag})
+    return HttpResponse(body, content_type="application/json", headers={"ETag": tag})
+
+
+def has(request: HttpRequest, tag: str) -> bool:
+    """Say whether the caller names this ETag as the one it has."""
+    named = request.headers.get("If-None-Match", "")
+    return tag in {part.strip().removeprefix("W/") for part in named.split(",")}
+
+
+def _salt(kind: str) -> str:
+    return f"keyvault.api.{kind}.cursor"

@@ -1,0 +1,106 @@
+"""Act once for one Idempotency-Key: the second time the first answer is given again.
+
+Only a success is kept. A refusal has done nothing, so the next try is judged
+anew; the same holds when we break, because every act is one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+
+from keyvault.api.models import ApiReplay
+from keyvault.api.problems import Problem
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+KEPT = timedelta(hours=24)
+PROMPT = timedelta(minutes=2)
+HEADER, MARK = "Idempotency-Key", "Idempotent-Replay"
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_SWEPT = 200
+_HEADERS = ("Content-Type", "Location", "ETag")
+
+
+def once(
+    request: HttpRequest, *, principal: str, now: datetime, act: Callable[[], HttpResponseBase]
+) -> HttpResponseBase:
+    """Run `act`, or give the answer that it gave before to the same key and body.
+
+    A request without the header runs as it is. Raises Problem: the key has a
+    wrong form, belongs to another body, or its first call is still under way.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return act()
+    if not _KEY.fullmatch(key):
+        raise Problem("bad-request", f"{HEADER} is 1 to 255 visible ASCII characters.")
+    row, is_new = _claim(request, principal=principal, key=key, now=now)
+    if not is_new:
+        return _again(row, request, now=now)
+    try:
+        response = act()
+    except BaseException:
+        row.delete()
+        raise
+    _settle(row, response)
+    return response
+
+
+def _claim(
+    request: HttpRequest, *, principal: str, key: str, now: datetime
+) -> tuple[ApiReplay, bool]:
+    """Return the row of this key, and whether it was made now: of two callers one makes it."""
+    with transaction.atomic(durable=True):
+        _sweep(now)
+        return ApiReplay.objects.get_or_create(
+            principal=principal,
+            route=f"{request.method} {request.path}"[:200],
+            key=key,
+            defaults={"body_digest": _digest(request), "created_at": now},
+        )
+
+
+def _sweep(now: datetime) -> None:
+    """Delete some rows that are out of date: whoever adds one takes more away."""
+    late = ApiReplay.objects.filter(created_at__lte=now - KEPT).order_by("created_at")
+    late = late.select_for_update(skip_locked=True)
+    ids = list(late.values_list("pk", flat=True)[:_SWEPT])
+    ApiReplay.objects.filter(pk__in=ids).delete()
+
+
+def _again(row: ApiReplay, request: HttpRequest, *, now: datetime) -> HttpResponse:
+    if row.body_digest != _digest(request):
+        raise Problem("key-reused")
+    if row.status is None and now - row.created_at > PROMPT:
+        raise Problem(
+            "in-flight",
+            "The first call never said how it ended. List your requests before you ask again "
+            "with a new key.",
+        )
+    if row.status is None:
+        raise Problem("in-flight", headers={"Retry-After": "1"})
+    return HttpResponse(row.answer, status=row.status, headers={**row.headers, MARK: "true"})
+
+
+def _settle(row: ApiReplay, response: HttpResponseBase) -> None:
+    is_success = HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES
+    if not is_success or not isinstance(response, HttpResponse):
+        row.delete()
+        return
+    row.status, row.answer = response.status_code, response.content.decode()
+    row.headers = {name: response[name] for name in _HEADERS if name in response}
+    row.save(update_fields=["status", "answer", "headers"])
+
+
+def _digest(request: HttpRequest) -> str:
+    return hashlib.sha256(request.body).hexdigest()

@@ -1,0 +1,60 @@
+"""Change what holds for a live key: its title, its delivery, its declared use and its labels.
+
+Inner writers: the outermost call owns the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from approvals.ports import Actor
+from keyvault.audit import ledger
+from keyvault.inventory import grants, services
+from keyvault.inventory.models import DeliveryMode, Key, KeyState
+
+JSON = Any
+USE = frozenset({"allowed_hosts", "delivery_mode", "labels", "volume_per_day"})
+
+
+def change_use(
+    *, key_id: UUID, use: Mapping[str, JSON], request_id: UUID, actor: Actor, now: datetime
+) -> Key:
+    """Make a live key say what `use` says; only the fields of `USE` count. Idempotent.
+
+    A key that agents no longer fetch keeps no right to use it. Raises
+    services.WrongState.
+    """
+    key = services.lock(key_id=key_id)
+    if key.state != KeyState.LIVE:
+        raise services.WrongState(key)
+    changed = sorted(name for name in USE & set(use) if getattr(key, name) != use[name])
+    if not changed:
+        return key
+    for name in changed:
+        setattr(key, name, use[name])
+    key.save(update_fields=changed)
+    ledger.record(
+        "key.changed",
+        actor=actor,
+        subject=services.subject(key),
+        now=now,
+        fields={"fields": changed},
+        request_id=request_id,
+    )
+    if key.delivery_mode != DeliveryMode.PULL:
+        grants.end_uses(key=key, request_id=request_id, actor=actor, now=now)
+    return key
+
+
+def rename(*, key_id: UUID, title: str, actor: Actor, now: datetime) -> Key:
+    """Give a key another title; its name never changes. Raises NotVisible."""
+    key = services.lock(key_id=key_id)
+    if key.title != title:
+        key.title = title
+        key.save(update_fields=["title"])
+        subject, fields = services.subject(key), {"title": title}
+        ledger.record("key.renamed", actor=actor, subject=subject, now=now, fields=fields)
+    return key
