@@ -7,6 +7,7 @@ from keyvault.accounts import models as accounts  # noqa: F401
 from keyvault.agents import models as agents  # noqa: F401
 from keyvault.api import models as api  # noqa: F401
 from keyvault.audit import models as audit  # noqa: F401
+from keyvault.audit.reads import models as reads  # noqa: F401
 from keyvault.connections import models as connections  # noqa: F401
 from keyvault.findings import models as findings  # noqa: F401
 from keyvault.invalidation import models as invalidation  # noqa: F401

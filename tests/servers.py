@@ -3,7 +3,7 @@
 `stack`         `./kv up --demo` for the session: the sample organisation
 `empty_stack`   `./kv up` for one test: nothing set up, a token printed
 
-A stack has its own PostgreSQL and Valkey, console, worker and clock, in a
+A stack has its own PostgreSQL and Valkey, console, gateway, worker and clock, in a
 directory and on ports of its own, and a demo also its target servers. So it
 runs wherever the suite runs, whatever DATABASE_URL the suite itself uses, and a
 test may kill any part of it. It is driven over HTTP and looked at over
@@ -59,6 +59,7 @@ class Stack:
     keys: Path
     port: int
     arguments: tuple[str, ...] = ()
+    gateway_port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = field(default=None, repr=False)
 
     @property
@@ -67,9 +68,18 @@ class Stack:
         return f"http://localhost:{self.port}"
 
     @property
+    def gateway(self) -> str:
+        """The address of its gateway."""
+        return f"http://localhost:{self.gateway_port}"
+
+    @property
     def output(self) -> Path:
         """Where what `up` prints is kept."""
         return self.data.with_suffix(".out")
+
+    def ports(self) -> list[str]:
+        """Return the options that give it ports of its own."""
+        return ["--port", str(self.port), "--gateway-port", str(self.gateway_port)]
 
     def printed(self) -> str:
         """Return what `up` has printed since its last start."""
@@ -77,7 +87,7 @@ class Stack:
 
     def start(self) -> Stack:
         """Start it and return once it serves. Fails the test with what it printed."""
-        argv = ["up", "--data", str(self.data), "--port", str(self.port), *self.arguments]
+        argv = ["up", "--data", str(self.data), *self.ports(), *self.arguments]
         with self.output.open("w", encoding="utf-8") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "keyvault.cli", *argv],
@@ -113,7 +123,7 @@ class Stack:
         return self.process is not None and self.process.poll() is None
 
     def pid(self, name: str) -> int:
-        """Return the process id of `console`, `worker`, `clock`, `postgresql` or `valkey`.
+        """Return the process id of `console`, `gateway`, `worker`, `clock`, `postgresql` or `valkey`.
 
         Waits for one that is being started again.
         """

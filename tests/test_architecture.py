@@ -24,6 +24,8 @@ VIOLATIONS = {
     "approvals-layers": ("approvals/canonical.py", "import approvals.views"),
     "pure": ("keyvault/crypto/envelope.py", "import django.db"),
     "crypto": ("keyvault/inventory/selectors.py", "import keyvault.crypto.envelope"),
+    # By a path: the module named imports Django, not the gateway itself.
+    "gateway": ("keyvault/gateway/rights.py", "import keyvault.agents.tokens"),
     "views": ("keyvault/web/keys.py", "import keyvault.inventory.models"),
     "sealed": ("keyvault/connections/issuing.py", "import keyvault.vault.models"),
     "ledger": ("keyvault/accounts/services.py", "import keyvault.audit.models"),

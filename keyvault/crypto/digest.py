@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 
 from cryptography.hazmat.primitives import hashes
@@ -41,7 +40,7 @@ def keyed(purpose: str, value: bytes | str) -> str:
     without the index key nobody can test a guess. Raises NoIndexKey.
     """
     message = value.encode() if isinstance(value, str) else value
-    return hmac.new(_key(purpose), message, hashlib.sha256).hexdigest()
+    return hmac.digest(_key(purpose), message, "sha256").hex()
 
 
 def fingerprint(secret: Secret) -> str:

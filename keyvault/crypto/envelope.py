@@ -75,7 +75,12 @@ def open(  # noqa: A001 - always called qualified, as envelope.open.
     blob: bytes, *, context: Context, ring: Keyring
 ) -> Secret:
     """Return the secret. Raises Refused, and NoKek when its key-encryption key is absent."""
-    kek_id, wrapped, nonce, ciphertext = _split(bytes(blob))
+    return Secret.adopt(unseal(bytes(blob), context=context, ring=ring))
+
+
+def unseal(blob: bytes, *, context: Context, ring: Keyring) -> bytearray:
+    """Return the plain bytes in a buffer of the caller's, who zeroes it. Raises as `open`."""
+    kek_id, wrapped, nonce, ciphertext = _split(blob)
     bound = bind(context, kek_id)
     data_key = ring.unwrap(kek_id, wrapped, bound)
     plain = bytearray(len(ciphertext) - TAG_BYTES)
@@ -86,7 +91,7 @@ def open(  # noqa: A001 - always called qualified, as envelope.open.
         raise Refused("a sealed value does not open here") from None
     finally:
         data_key[:] = bytes(KEY_BYTES)
-    return Secret.adopt(plain)
+    return plain
 
 
 def kek_id_of(blob: bytes) -> bytes:

@@ -54,3 +54,9 @@ class ReadLog(Protocol):
 
     async def append(self, reads: tuple[Read, ...]) -> None:
         """Return once all of them are as safe as the mode says. Raises LogUnavailable."""
+
+    def deny(self, source: str, principal: str, reason: str) -> None:
+        """Count one refusal. `principal` is the id of the agent, or empty for an unknown caller."""
+
+    def close(self) -> None:
+        """Bring what is written to its end, within some seconds."""

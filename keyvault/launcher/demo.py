@@ -98,12 +98,13 @@ def load(directory: Path) -> Targets:
     return Targets(**json.loads((directory / "targets.json").read_text(encoding="utf-8")))
 
 
-def note_url(directory: Path, url: str) -> None:
-    """Keep the address in demo.json true when the port has changed."""
+def note_urls(directory: Path, *, console: str, gateway: str) -> None:
+    """Keep the addresses in demo.json true when the ports have changed."""
     path = directory / "demo.json"
     facts = json.loads(path.read_text(encoding="utf-8"))
-    if facts["url"] != url:
-        installation.write_private(path, json.dumps({**facts, "url": url}, indent=1))
+    told = {**facts, "url": console, "gateway": gateway}
+    if told != facts:
+        installation.write_private(path, json.dumps(told, indent=1))
 
 
 def _obtain(directory: Path, facts: Installation) -> Targets:

@@ -1,4 +1,4 @@
-"""The processes of keyvault itself: console, worker, clock, and the short one that prepares."""
+"""The processes of keyvault itself: console, gateway, worker, clock, and the short one that prepares."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from keyvault.launcher.children import SUPERVISED
 from keyvault.launcher.supervisor import Ready, Service
 
-CONSOLE, WORKER, CLOCK = "console", "worker", "clock"
+CONSOLE, GATEWAY, WORKER, CLOCK = "console", "gateway", "worker", "clock"
 _THREADS = 16
+# What a client of the gateway may take up: bytes of a request's head, milliseconds until
+# it has arrived (also between two requests of one connection), and connections at once.
+_HEAD_BYTES, _HEAD_MS, _CONNECTIONS = 65_536, 30_000, 1024
 
 
 def django(*arguments: str) -> list[str]:
@@ -32,6 +35,30 @@ def console(env: Mapping[str, str], *, host: str, port: int) -> Service:
         ready=answers(host, port),
         stop_s=10,
     )
+
+
+def gateway(env: Mapping[str, str], *, host: str, port: int) -> Service:
+    """Return the gateway: one process, which answers from its own memory."""
+    return Service(
+        name=GATEWAY,
+        argv=gateway_command(host, port),
+        env={**env, SUPERVISED: "1"},
+        ready=answers(host, port),
+        stop_s=15,
+    )
+
+
+def gateway_command(
+    host: str, port: int, target: str = "keyvault.gateway.main:application"
+) -> list[str]:
+    """Return the command line of a gateway. HTTP/1.1 alone: a client that reads needs no more."""
+    argv = [sys.executable, "-P", "-m", "granian", "--interface", "rsgi", "--factory", "--no-ws"]
+    argv += ["--host", host, "--port", str(port), "--workers", "1", "--http", "1"]
+    argv += ["--http1-buffer-size", str(_HEAD_BYTES)]
+    argv += ["--http1-header-read-timeout", str(_HEAD_MS)]
+    argv += ["--backlog", str(_CONNECTIONS), "--backpressure", str(_CONNECTIONS)]
+    argv += ["--respawn-failed-workers", "--workers-kill-timeout", "12"]
+    return [*argv, target]
 
 
 def worker(env: Mapping[str, str]) -> Service:

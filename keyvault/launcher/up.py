@@ -35,6 +35,7 @@ class Wanted:
     """What the person asked for on the command line."""
 
     port: int
+    gateway_port: int
     host: str
     data: Path
     demo: bool
@@ -46,6 +47,12 @@ class Wanted:
         given = os.environ.get("KEYVAULT_PUBLIC_URL", "").rstrip("/")
         return given or f"http://localhost:{self.port}"
 
+    @property
+    def gateway(self) -> str:
+        """The address that agents read from."""
+        given = os.environ.get("KEYVAULT_GATEWAY_URL", "").rstrip("/")
+        return given or f"http://localhost:{self.gateway_port}"
+
 
 def run(argv: Sequence[str]) -> int:
     """Start and supervise until Ctrl-C or SIGTERM. Raises Stop with a sentence."""
@@ -56,7 +63,8 @@ def run(argv: Sequence[str]) -> int:
     where = places.lay_out(wanted.data)
     with installation.lock(wanted.data):
         servers.end_leftovers(where, say=say)
-        _require_free_port(wanted.host, wanted.port)
+        _require_free_port(wanted.host, wanted.port, "--port")
+        _require_free_port(wanted.host, wanted.gateway_port, "--gateway-port")
         facts = installation.obtain(wanted.data, demo=wanted.demo)
         _say_if_keys_are_gone(facts)
         asyncio.run(_supervise(wanted, where, facts, began))
@@ -71,6 +79,7 @@ def say(line: str) -> None:
 def _parse(argv: Sequence[str]) -> Wanted:
     parser = Arguments(prog="keyvault up", description="Start everything here.")
     parser.add_argument("--port", type=_port, default=8000, help="of the console (8000)")
+    parser.add_argument("--gateway-port", type=_port, default=8001, help="of the gateway (8001)")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (127.0.0.1)")
     parser.add_argument("--data", help="where databases and logs live (.kv, demo: .kv-demo)")
     parser.add_argument("--demo", action="store_true", help="load a sample organisation")
@@ -78,7 +87,11 @@ def _parse(argv: Sequence[str]) -> Wanted:
     given = parser.parse_args(argv)
     data = given.data or os.environ.get("KEYVAULT_DATA_DIR")
     place = Path(data).absolute() if data else installation.default_dir(demo=given.demo)
-    return Wanted(given.port, given.host, place, given.demo, given.open)
+    if given.port == given.gateway_port:
+        raise Stop(
+            "console and gateway need different ports. Choose another --gateway-port.", code=2
+        )
+    return Wanted(given.port, given.gateway_port, given.host, place, given.demo, given.open)
 
 
 def _port(text: str) -> int:
@@ -122,10 +135,11 @@ async def _bring_up(
     if wanted.demo and told.get("empty"):
         await _django(env, "load_demo")
     if wanted.demo:
-        demo.note_url(wanted.data, wanted.url)
+        demo.note_urls(wanted.data, console=wanted.url, gateway=wanted.gateway)
     # The page first: somebody waits for it.
     await supervisor.start(processes.console(env, host=wanted.host, port=wanted.port))
-    await supervisor.start(processes.worker(env), processes.clock(env))
+    gateway = processes.gateway(env, host=wanted.host, port=wanted.gateway_port)
+    await supervisor.start(gateway, processes.worker(env), processes.clock(env))
     return told
 
 
@@ -142,6 +156,7 @@ def _environment(wanted: Wanted, facts: Installation, found: Servers) -> dict[st
         "KEYVAULT_DATA_DIR": str(wanted.data),
         "KEYVAULT_KEYS_DIR": os.environ.get("KEYVAULT_KEYS_DIR") or facts.keys_dir,
         "KEYVAULT_PUBLIC_URL": wanted.url,
+        "KEYVAULT_GATEWAY_URL": wanted.gateway,
         "KEYVAULT_DEMO": str(facts.demo).lower(),
         "DJANGO_SETTINGS_MODULE": "keyvault.settings",
         "PYTHONPATH": str(ROOT),
@@ -177,23 +192,25 @@ async def _django(env: Mapping[str, str], *arguments: str) -> dict[str, Any]:
     return told
 
 
-def _require_free_port(host: str, port: int) -> None:
+def _require_free_port(host: str, port: int, option: str) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise Stop(_why_not_bound(host, port, error)) from None
+            raise Stop(_why_not_bound(host, port, option, error)) from None
 
 
-def _why_not_bound(host: str, port: int, error: OSError) -> str:
+def _why_not_bound(host: str, port: int, option: str, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         other = port + 1 if port < _LAST_PORT else port - 1
-        return f"Port {port} is taken by another program. Choose one: ./kv up --port {other}"
+        return f"Port {port} is taken by another program. Choose one: ./kv up {option} {other}"
     if error.errno == errno.EACCES:
-        return f"Port {port} is reserved for root. Choose one above 1023: ./kv up --port 8000"
-    return f"{host} port {port} cannot be bound: {error.strerror}. Choose another --host or --port."
+        return f"Port {port} is reserved for root. Choose one above 1023: ./kv up {option} 8000"
+    return (
+        f"{host} port {port} cannot be bound: {error.strerror}. Choose another --host or {option}."
+    )
 
 
 def _say_if_keys_are_gone(facts: Installation) -> None:
@@ -206,6 +223,7 @@ def _say_if_keys_are_gone(facts: Installation) -> None:
 def _announce(wanted: Wanted, told: Mapping[str, Any], took_s: float) -> None:
     say(f"ready in {took_s:.1f} s; Ctrl-C stops everything; logs: {wanted.data / 'log'}")
     print(f"\n  keyvault  {wanted.url}", flush=True)
+    print(f"  gateway   {wanted.gateway}  (agents read their keys here)", flush=True)
     if wanted.host in LOOPBACK:
         name = socket.gethostname()
         print(f"  from afar ssh -L {wanted.port}:localhost:{wanted.port} {name}", flush=True)

@@ -153,10 +153,15 @@ def test_a_demo_binds_to_loopback_only():
         demo.refuse_unless_private("0.0.0.0")
 
 
-def test_the_address_in_demo_json_follows_the_port(data):
+def test_the_addresses_in_demo_json_follow_the_ports(data):
     installation.write_private(data / "demo.json", json.dumps({"url": "old", "people": []}))
 
-    demo.note_url(data, "http://localhost:9000")
+    demo.note_urls(data, console="http://localhost:9000", gateway="http://localhost:9001")
 
-    assert json.loads((data / "demo.json").read_text())["url"] == "http://localhost:9000"
+    facts = json.loads((data / "demo.json").read_text())
+    assert facts == {
+        "url": "http://localhost:9000",
+        "gateway": "http://localhost:9001",
+        "people": [],
+    }
     assert stat.S_IMODE((data / "demo.json").stat().st_mode) == 0o600

@@ -131,7 +131,7 @@ def test_a_fresh_copy_starts_as_an_ordinary_user(open_place):
 
     with stack.output.open("w") as output:
         stack.process = subprocess.Popen(
-            [*prefix, tree / "kv", "up", "--data", stack.data, "--port", str(stack.port), "--demo"],
+            [*prefix, tree / "kv", "up", "--data", stack.data, *stack.ports(), "--demo"],
             env=env,
             stdout=output,
             stderr=subprocess.STDOUT,

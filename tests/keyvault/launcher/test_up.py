@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 SECOND_START_S = 10
 SETTLED_S = 10
 BACK_S = 60
-SERVICES = {"console", "worker", "clock", "postgresql", "valkey"}
+SERVICES = {"console", "gateway", "worker", "clock", "postgresql", "valkey"}
 
 
 @pytest.fixture(scope="module")
@@ -131,12 +131,23 @@ def test_a_start_serves_and_ctrl_c_leaves_nothing(running):
 
     assert get(f"{running.url}/healthz")[0] == 200
     assert json.loads(get(f"{running.url}/readyz")[1])["status"] == "ready"
+    assert running.gateway in running.printed()
+    assert _gateway_gets_ready(running)
     assert {p.stem for p in (running.data / "run").glob("*.pid")} == SERVICES
     assert len(running.setup_token()) > 16
     assert f"ssh -L {running.port}:localhost:{running.port}" in running.printed()
 
     assert running.stop() == 0
     assert_all_gone(pids, running.data)
+
+
+def _gateway_gets_ready(house: Stack) -> bool:
+    until = time.monotonic() + SETTLED_S
+    while time.monotonic() < until:
+        if get(f"{house.gateway}/readyz")[0] == 200:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def test_a_second_start_is_quick_and_finds_everything(stopped):
@@ -169,7 +180,7 @@ def test_kill_9_of_the_supervisor_leaves_no_process_and_loses_nothing(running):
     running.stop()
 
 
-@pytest.mark.parametrize("name", ["console", "worker", "clock", "postgresql", "valkey"])
+@pytest.mark.parametrize("name", ["console", "gateway", "worker", "clock", "postgresql", "valkey"])
 def test_a_killed_child_is_started_again(running, name):
     before = running.pid(name)
 

@@ -1,0 +1,165 @@
+"""The application that granian serves: addresses, problems, and the life of one process.
+
+granian --interface rsgi keyvault.gateway.server:application
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import TYPE_CHECKING
+
+from keyvault.gateway import answers, origins, problems, requests
+from keyvault.gateway.answers import Answer
+from keyvault.gateway.clock import Clock, Lease
+from keyvault.gateway.follower import Follower
+from keyvault.gateway.limits import Rate, TooMany
+from keyvault.gateway.opening import Opener
+from keyvault.gateway.problems import Problem
+from keyvault.gateway.reads import CURRENT, Caller, Reads, version_number
+from keyvault.gateway.records import ReadLog
+from keyvault.gateway.requests import Wire
+from keyvault.gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from granian.rsgi import Scope
+
+log = logging.getLogger(__name__)
+
+_KEYS = "/v1/keys/"
+_NAMES_MOST = 50
+_GET = ("GET", "HEAD")
+_REFUSED = frozenset({401, 403, 404})
+_ONE, _MANY = frozenset({"version"}), frozenset({"names"})
+
+Door = Callable[["Scope", Wire, Caller], Awaitable[Answer]]
+
+
+class Application:
+    """One gateway process: what it is told, what it knows, and the doors to it."""
+
+    def __init__(self, told: Settings, readlog: ReadLog) -> None:
+        """Build the parts; nothing runs before granian calls `__rsgi_init__`."""
+        self._told = told
+        self._clock, self._lease = Clock(), Lease(told.stale_max_s)
+        self._opener = Opener(told.kek, told.keys_dir)
+        self._follower = Follower(
+            told, self._clock, self._lease, fits=self._opener.fits, moved=self._moved
+        )
+        self._reads = Reads(
+            follower=self._follower,
+            clock=self._clock,
+            lease=self._lease,
+            opener=self._opener,
+            readlog=readlog,
+            agent_rate=told.agent_rate,
+            console=told.console,
+        )
+        self._sources, self._refused = Rate(told.source_rate), Rate(told.refusal_rate)
+        self._boot, self._numbers = secrets.token_hex(6), count(1)
+        self._readlog = readlog
+        self._task: asyncio.Task[None] | None = None
+        self._doors: dict[tuple[str, str], Door] = {
+            ("GET", "/v1/keys"): self._batch,
+            ("GET", "/healthz"): self._health,
+            ("GET", "/readyz"): self._ready,
+        }
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to follow the database; until it has, every read is refused."""
+        self._task = loop.create_task(self._follower.run())
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say goodbye, so that the console waits for this process no longer."""
+        if self._task is not None:
+            self._task.cancel()
+        loop.run_until_complete(self._follower.end())
+        self._readlog.close()
+
+    async def __rsgi__(self, scope: Scope, wire: Wire) -> None:
+        """Serve one request. Whatever goes wrong inside is a 500 without a word of it."""
+        source = origins.peer(scope.client)
+        if self._told.proxies:
+            forwarded = scope.headers.get("x-forwarded-for") or ""
+            source = origins.source(source, forwarded, self._told.proxies)
+        request_id = f"{self._boot}{next(self._numbers):x}"
+        try:
+            self._sources.count(source)
+            answer = await self._answer(scope, wire, source, request_id)
+        except Problem as problem:
+            answer = self._refuse(problem, source).answer(request_id)
+        except TooMany:
+            answer = problems.too_many().answer(request_id)
+        except Exception:
+            log.exception("request %s failed", request_id)
+            answer = problems.broken().answer(request_id)
+        wire.response_bytes(*answer)
+        if isinstance(answer.body, bytearray):
+            answer.body[:] = bytes(len(answer.body))
+
+    async def _answer(self, scope: Scope, wire: Wire, source: str, request_id: str) -> Answer:
+        path, method = scope.path, scope.method
+        caller = Caller(requests.token(scope), source, request_id)
+        if path.startswith(_KEYS) and method == "GET":
+            return await self._key(scope, caller, path[len(_KEYS) :])
+        requests.check_address(scope)
+        door = self._doors.get((method, path))
+        if door is None:
+            raise self._nowhere(path)
+        return await door(scope, wire, caller)
+
+    async def _key(self, scope: Scope, caller: Caller, name: str) -> Answer:
+        """`GET /v1/keys/{name}`: one key."""
+        requests.check_address(scope)
+        wanted = CURRENT
+        if scope.query_string:
+            wanted = version_number(requests.query(scope, _ONE).get("version", CURRENT))
+        known = scope.headers.get("if-none-match") or ""
+        return await self._reads.key(caller, name, wanted, known=known)
+
+    async def _batch(self, scope: Scope, _wire: Wire, caller: Caller) -> Answer:
+        """`GET /v1/keys?names=a,b`: several keys at once, or none of them."""
+        names = [name for name in requests.query(scope, _MANY).get("names", "").split(",") if name]
+        if not 1 <= len(set(names)) == len(names) <= _NAMES_MOST:
+            raise problems.bad_request(
+                f"`names` holds 1 to {_NAMES_MOST} names of keys, each once, between commas."
+            )
+        return await self._reads.keys(caller, names)
+
+    async def _health(self, _scope: Scope, _wire: Wire, _caller: Caller) -> Answer:
+        """`GET /healthz`: this process runs."""
+        return answers.of_json(200, {"status": "ok"})
+
+    async def _ready(self, _scope: Scope, _wire: Wire, _caller: Caller) -> Answer:
+        """`GET /readyz`: this process can hand out keys; if not, the word says why."""
+        if self._opener.sentence:
+            return answers.of_json(503, {"status": "sealed"})
+        if not self._lease.holds():
+            return answers.of_json(503, {"status": "not current"})
+        return answers.of_json(200, {"status": "ready"})
+
+    def _nowhere(self, path: str) -> Problem:
+        allowed = sorted({known for known, place in self._doors if place == path})
+        if path.startswith(_KEYS):
+            allowed = ["GET"]
+        return problems.wrong_method(", ".join(allowed)) if allowed else problems.no_address()
+
+    def _refuse(self, problem: Problem, source: str) -> Problem:
+        """Note a refusal of its source; whoever collects them is told to slow down.
+
+        Only refused requests are: those of others behind the same address go on.
+        """
+        if problem.status not in _REFUSED:
+            return problem
+        self._readlog.deny(source, problem.principal, problem.kind)
+        try:
+            self._refused.count(source)
+        except TooMany:
+            return problems.too_many()
+        return problem
+
+    def _moved(self, names: list[str]) -> None:
+        """Hear of keys whose current version moved."""
