@@ -20,6 +20,7 @@ from django.utils import timezone
 from approvals import services as approvals
 from approvals.relay import Relay
 from keyvault.accounts import tidying
+from keyvault.agents import tidying as agents
 from keyvault.audit import checkpoints, denials, sequencer
 from keyvault.connections import reconcile
 
@@ -55,8 +56,14 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("lapse", 4, 15.0, lambda: approvals.expire(now=timezone.now())),
         Duty("reconcile", 5, 60.0, lambda: reconcile.run(now=timezone.now())),
         Duty("refusals", 6, 15.0, lambda: denials.flush(timezone.now())),
-        Duty("tidy", 7, 600.0, lambda: tidying.tidy(now=timezone.now())),
+        Duty("tidy", 7, 600.0, _tidy),
     )
+
+
+def _tidy() -> None:
+    now = timezone.now()
+    tidying.tidy(now=now)
+    agents.tidy(now=now)
 
 
 def keep(duty: Duty, stop: threading.Event) -> None:

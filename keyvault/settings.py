@@ -31,6 +31,7 @@ KEYS_DIR = Path(text("KEYVAULT_KEYS_DIR", str(Path.home() / ".config/keyvault/ke
 PUBLIC_URL = text("KEYVAULT_PUBLIC_URL", "http://localhost:8000").rstrip("/")
 PUBLIC_HOST = urlsplit(PUBLIC_URL).hostname or "localhost"
 IS_HTTPS = PUBLIC_URL.startswith("https://")
+GATEWAY_URL = text("KEYVAULT_GATEWAY_URL", "http://localhost:8001").rstrip("/")
 IS_DEMO = boolean("KEYVAULT_DEMO", default=False)
 DEBUG = False
 SECRET_KEY = secret("KEYVAULT_SECRET_KEY")

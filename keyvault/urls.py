@@ -18,6 +18,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.people")),
     path("", include("keyvault.web.audit")),
     path("api/v1/oauth/", include("keyvault.api.oauth")),
+    path(".well-known/", include("keyvault.api.well_known")),
     # Its last line answers for everything else under /api/, so it stands after the others.
     path("", include("keyvault.api.urls")),
 ]

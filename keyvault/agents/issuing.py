@@ -7,7 +7,7 @@ and a token that could not be handed over is ended again (R38).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from django.db.models import Q
 
 from keyvault.accounts import lockout
 from keyvault.accounts.models import User
-from keyvault.agents import proofs, tokens
+from keyvault.agents import federation, proofs, tokens
 from keyvault.agents.models import (
     TOKEN_DEFAULT_S,
     TOKEN_LEAST_S,
@@ -26,7 +26,7 @@ from keyvault.agents.models import (
     Binding,
     Client,
 )
-from keyvault.agents.proofs import Assertion, Refused
+from keyvault.agents.proofs import Refused
 from keyvault.agents.tokens import BadScope, BadToken, Issued, Source
 from keyvault.audit.ledger import LedgerUnavailable
 from keyvault.crypto.digest import NoIndexKey
@@ -86,7 +86,22 @@ def for_assertion(
             text=assertion, client_id=client_id, audience=audience, now=now
         )
         source = Source(client=proved.client)
-        return _give(proved.client.agent, source, wish, now=now, spent=proved)
+        return _give(proved.client.agent, source, wish, now=now, last=lambda: proofs.spend(proved))
+
+
+def for_outside_token(*, client_id: str, text: str, wish: Wish, ip: str, now: datetime) -> Issued:
+    """Give a token for one of a trusted issuer (RFC 8693). Raises Refused, lockout.LockedOut."""
+    with _counted(client_id, ip=ip, now=now):
+        vouched = federation.vouch(text=text, client_id=client_id, now=now)
+        source = Source(binding=vouched.binding)
+        return _give(
+            vouched.agent,
+            source,
+            wish,
+            now=now,
+            last=lambda: federation.confirm(vouched),
+            said_by=vouched.said_by,
+        )
 
 
 def for_token(*, text: str, wish: Wish, ip: str, now: datetime) -> Issued:
@@ -137,17 +152,16 @@ def _give(
     wish: Wish,
     *,
     now: datetime,
-    spent: Assertion | None = None,
+    last: Callable[[], None] = lambda: None,
     said_by: str = "",
 ) -> Issued:
     """Make the token and return it once every gateway knows it, or after a second.
 
-    Raises Refused when what it rests on has ended meanwhile, BadScope.
+    `last` runs in the transaction once all that the token rests on is locked;
+    what it raises takes the token back. Raises Refused when what it rests on has ended meanwhile, BadScope.
     """
     try:
         with transaction.atomic(durable=True):
-            if spent is not None:
-                proofs.spend(spent)
             made = tokens.issue(
                 holder=holder,
                 ttl_s=wish.ttl_s,
@@ -156,6 +170,7 @@ def _give(
                 keys=wish.keys,
                 said_by=said_by,
             )
+            last()
             _note_use(holder, source, now=now)
             xact = invalidation.transaction_id()
     except BadToken:

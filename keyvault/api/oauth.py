@@ -38,6 +38,10 @@ CREDENTIALS = "client_credentials"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, no secret.
+OUTSIDE = (
+    "urn:ietf:params:oauth:token-type:jwt",
+    "urn:ietf:params:oauth:token-type:id_token",
+)
 _RETRY_S = 5
 
 Form = Mapping[str, str]
@@ -148,19 +152,22 @@ def _by_token(request: HttpRequest, form: Form, wish: Wish) -> Issued:
     subject, kind = form.get("subject_token", ""), form.get("subject_token_type", "")
     if not subject or form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
         raise Problem("invalid_request", f"Send subject_token; the answer is {ACCESS_TOKEN}.")
-    exchange = _SUBJECTS.get(kind)
-    if exchange is None:
-        raise Problem("invalid_request", f"subject_token_type takes {' or '.join(_SUBJECTS)}.")
+    ip, now = origin.address(request), timezone.now()
+    if kind == ACCESS_TOKEN:
+        with _refusals(_bad_subject):
+            return issuing.for_token(text=subject, wish=wish, ip=ip, now=now)
+    if kind not in OUTSIDE:
+        kinds = " or ".join((ACCESS_TOKEN, *OUTSIDE))
+        raise Problem("invalid_request", f"subject_token_type takes {kinds}.")
     with _refusals(_bad_subject):
-        return exchange(text=subject, wish=wish, ip=origin.address(request), now=timezone.now())
+        return issuing.for_outside_token(
+            client_id=form.get("client_id", ""), text=subject, wish=wish, ip=ip, now=now
+        )
 
 
 _GRANTS: Mapping[str, Callable[[HttpRequest, Form, Wish], Issued]] = {
     CREDENTIALS: _by_client,
     EXCHANGE: _by_token,
-}
-_SUBJECTS: Mapping[str, Callable[..., Issued]] = {
-    ACCESS_TOKEN: issuing.for_token,
 }
 
 

@@ -49,6 +49,7 @@ def test_r37_a_visitor_gets_the_ways_in_and_nothing_else(cast):
     assert opened <= named
     assert named <= {
         "api/v1/openapi.json",
+        ".well-known/keyvault",
         "auth/login/",
         "csp-report/",
         "healthz",

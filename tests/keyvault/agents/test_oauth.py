@@ -316,3 +316,19 @@ def test_r38_no_ledger_no_token(cast, monkeypatch):
     assert answer.json()["error"] == "temporarily_unavailable"
     assert int(answer["Retry-After"]) > 0
     assert not AccessToken.objects.exists()
+
+
+def test_r40_one_address_tells_all_others_whatever_the_request_says(cast, settings):
+    settings.PUBLIC_URL, settings.GATEWAY_URL = "https://kv.example", "https://gw.example"
+
+    answer = Client().get(
+        "/.well-known/keyvault", headers={"X-Forwarded-Host": "evil.example", "Host": "localhost"}
+    )
+
+    assert answer.json() == {
+        "console": "https://kv.example",
+        "api": "https://kv.example/api/v1",
+        "token_endpoint": "https://kv.example/api/v1/oauth/token",
+        "device_authorization_endpoint": "https://kv.example/api/v1/oauth/device",
+        "gateway": "https://gw.example",
+    }
