@@ -23,7 +23,7 @@ from keyvault.client.calls import (
     Tell,
 )
 from keyvault.client.core import Core
-from keyvault.client.settings import REFRESH_S, TIMEOUT_S, Settings, from_environment
+from keyvault.client.settings import TIMEOUT_S, Settings, from_environment
 from keyvault.client.sockets import MOST_BYTES
 from keyvault.client.values import Value
 
@@ -44,7 +44,7 @@ class AsyncClient:
         client_id: str | None = None,
         client_secret: str | None = None,
         token: str | None = None,
-        refresh_s: float = REFRESH_S,
+        refresh_s: float | None = None,
         stale_for_s: float | None = None,
         timeout_s: float = TIMEOUT_S,
         settings: Settings | None = None,

@@ -25,6 +25,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 # Where a Kubernetes volume of the kind `serviceAccountToken` is mounted in the examples.
 PROJECTED = Path("/var/run/secrets/keyvault/token")
 REFRESH_S, TIMEOUT_S = 30.0, 10.0
+_DAY_S = 86_400
 
 
 class BadSettings(ValueError):
@@ -79,7 +80,7 @@ def from_environment(
     client_id: str | None = None,
     client_secret: str | None = None,
     token: str | None = None,
-    refresh_s: float = REFRESH_S,
+    refresh_s: float | None = None,
     stale_for_s: float | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Settings:
@@ -97,7 +98,7 @@ def from_environment(
         url=require_safe(address),
         identity=identity,
         token=Secret.of(given) if given else None,
-        refresh_s=refresh_s,
+        refresh_s=_seconds(env) if refresh_s is None else refresh_s,
         stale_for_s=stale_for_s,
         timeout_s=timeout_s,
         ca_file=env.get("KEYVAULT_CA_FILE"),
@@ -137,6 +138,18 @@ def _platform(env: Mapping[str, str], url: str, client_id: str) -> Identity | No
             env["ACTIONS_ID_TOKEN_REQUEST_URL"], Secret.of(bearer), audience, client_id
         )
     return None
+
+
+def _seconds(env: Mapping[str, str]) -> float:
+    """Return KEYVAULT_REFRESH_S. Raises BadSettings."""
+    text = env.get("KEYVAULT_REFRESH_S") or str(REFRESH_S)
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 < found < _DAY_S:
+        raise BadSettings(f"KEYVAULT_REFRESH_S is {text!r}; it takes a number of seconds.")
+    return found
 
 
 def _text(env: Mapping[str, str], name: str) -> str | None:
