@@ -16,9 +16,11 @@ from approvals import execution, notify, ports
 from keyvault import celery
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
+    bind_agent,
     change_connection,
     change_key,
     change_membership,
+    change_trust,
     create_key,
     create_team,
     deactivate_person,
@@ -44,10 +46,12 @@ log = logging.getLogger(__name__)
 # Importing these registered their actions and job handlers; importing celery made its
 # application the current one, without which a message goes to a server that nobody set.
 __all__ = [
+    "bind_agent",
     "celery",
     "change_connection",
     "change_key",
     "change_membership",
+    "change_trust",
     "compose",
     "create_key",
     "create_team",

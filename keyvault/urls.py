@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.urls_frame")),
     path("", include("keyvault.web.urls_keys")),
     path("", include("keyvault.web.urls_agents")),
+    path("", include("keyvault.web.trusts")),
     path("", include("keyvault.web.connections")),
     path("", include("approvals.urls")),
     path("", include("keyvault.web.signin")),

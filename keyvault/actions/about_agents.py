@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+from django.contrib.auth.models import Group
+from django.db.models import QuerySet
+
+from approvals import selectors as requests
 from approvals.ports import Change, NotVisible, RiskPoint, Subject
 from keyvault.accounts import selectors as people
-from keyvault.agents import access
+from keyvault.actions import about_keys
+from keyvault.agents import access, selectors
 from keyvault.agents.models import Agent
 from keyvault.invalidation.services import Effect
+from keyvault.inventory.models import Grant, Key
+
+JSON = Any
 
 OWNERS = "agent_owner"
 LONG = timedelta(days=90)
@@ -72,6 +81,33 @@ def risk(agents: Iterable[Agent], *, length: timedelta | None = None) -> list[Ri
     return points
 
 
+def attributes(keys: Iterable[Key]) -> dict[str, frozenset[str]]:
+    """Return what policies match on for all of some keys: the strictest of them governs."""
+    found: dict[str, frozenset[str]] = {"protected": frozenset({"no"})}
+    for key in keys:
+        for name, values in about_keys.attributes_of(key).items():
+            found[name] = found.get(name, frozenset()) | values
+    return found
+
+
+def keys_of(found: Agent) -> list[Key]:
+    """Return the keys that an agent may use by a right that nobody has ended, by name."""
+    return _keys(selectors.open_grants_of(found))
+
+
+def keys_of_group(group: Group) -> list[Key]:
+    """Return the keys that come with a group, also those whose right begins later, by name."""
+    return _keys(selectors.open_grants(group))
+
+
+def refuse_second(found: Agent, kind: str, **payload: JSON) -> None:
+    """Raise AlreadyAsked when the same is asked about an agent already."""
+    for row in requests.for_subject("agent", found.pk):
+        same = all(row.payload.get(name) == value for name, value in payload.items())
+        if row.kind == kind and row.is_open and same:
+            raise about_keys.AlreadyAsked("This has been asked for already.", row.pk)
+
+
 def day(moment: datetime) -> str:
     """Return a date as plans write it, in UTC."""
     return f"{moment.day} {moment:%b %Y, %H:%M} UTC"
@@ -81,6 +117,14 @@ def gateways(effect: Effect) -> dict[str, str]:
     """Return the fact of an outcome that says how far a change has spread."""
     said = effect.sentence.removesuffix(".")
     return {"Gateways": said[0].lower() + said[1:]}
+
+
+def _keys(rows: QuerySet[Grant]) -> list[Key]:
+    found = {row.key_id: row.key for row in rows.select_related(*_OF_KEY)}
+    return sorted(found.values(), key=lambda key: key.name)
+
+
+_OF_KEY = ("key__environment", "key__connection__environment", "key__team__team")
 
 
 def _has_backup(row: Agent) -> bool:

@@ -24,8 +24,9 @@ SETUP = Actor("system", "defaults", "Defaults")
 SECURITY = "security"
 SANDBOX_TITLE = "Sandbox"
 
-_KEYS = ["key.create", "key.revoke", "key.change"]
-_READERS = ["grant.give", "agent.join"]
+# A policy that is there already is never written again, so acts that came later have their own.
+_KEYS = ["key.create", "key.revoke"]
+_READERS = ["grant.give", "agent.join", "trust.bind"]
 _ANOTHER_ADMINISTRATOR = {"name": "Another administrator", "groups": [ADMINISTRATORS]}
 # Outside protected environments an administrator may stand in, so that a young
 # installation, which has no security team yet, is never stuck.
@@ -36,14 +37,16 @@ _ONE_OF_THEM = {
     "fallback": [ADMINISTRATORS],
 }
 
+_SECURITY_AND_TEAM = [
+    {"name": "Security", "groups": [SECURITY]},
+    {"name": "Owner's team", "roles": ["owner_team"]},
+]
+
 POLICIES: tuple[Mapping[str, JSON], ...] = (
     {
         "name": "Keys in protected environments",
         "scope": {"kind": _KEYS, "protected": ["yes"]},
-        "stages": [
-            {"name": "Security", "groups": [SECURITY]},
-            {"name": "Owner's team", "roles": ["owner_team"]},
-        ],
+        "stages": _SECURITY_AND_TEAM,
         "different_teams": True,
     },
     {
@@ -65,12 +68,21 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "auto": "approve",
     },
     {
+        "name": "Changes of keys in protected environments",
+        "scope": {"kind": ["key.change"], "protected": ["yes"]},
+        "stages": _SECURITY_AND_TEAM,
+        "different_teams": True,
+    },
+    {
+        "name": "Changes of keys elsewhere",
+        "scope": {"kind": ["key.change"]},
+        "stages": [_ONE_OF_THEM],
+        "solo": [ADMINISTRATORS],
+    },
+    {
         "name": "Agents in protected environments",
         "scope": {"kind": _READERS, "protected": ["yes"]},
-        "stages": [
-            {"name": "Security", "groups": [SECURITY]},
-            {"name": "Owner's team", "roles": ["owner_team"]},
-        ],
+        "stages": _SECURITY_AND_TEAM,
         "different_teams": True,
         # Whoever answers for an agent can read through it, so others decide while they can.
         "step_back": [about_agents.OWNERS],
@@ -110,6 +122,13 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         # Nobody decides about the own rights while another administrator can; with two
         # administrators, one of whom asks, the other one must.
         "step_back": ["owner"],
+        "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "Trust in outside issuers",
+        "scope": {"kind": ["trust.change"]},
+        "stages": [_ANOTHER_ADMINISTRATOR],
+        "step_back": [about_agents.OWNERS],
         "solo": [ADMINISTRATORS],
     },
     {

@@ -15,7 +15,6 @@ from django.db import transaction
 from django.urls import reverse
 
 from approvals import digests, ports, services
-from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import Team, User
@@ -62,14 +61,7 @@ class JoinAgent:
 
     def attributes(self) -> Mapping[str, frozenset[str]]:
         """Return the team, and what policies match on for every key that comes with it."""
-        found: dict[str, frozenset[str]] = {
-            "group": frozenset({self.team}),
-            "protected": frozenset({"no"}),
-        }
-        for key in self._keys():
-            for name, values in about_keys.attributes_of(key).items():
-                found[name] = found.get(name, frozenset()) | values
-        return found
+        return about_agents.attributes(self._keys()) | {"group": frozenset({self.team})}
 
     def people(self, role: str) -> frozenset[UUID]:
         """Return who answers for the agent, or the live members of the team."""
@@ -145,19 +137,13 @@ class JoinAgent:
         return reverse("agent", args=[self._agent().name])
 
     def _keys(self) -> list[Key]:
-        """Return the keys that come with the team, also those whose right begins later."""
-        rows = agents.open_grants(self._team().group).select_related(*_OF_KEY)
-        found = {row.key_id: row.key for row in rows}
-        return sorted(found.values(), key=lambda key: key.name)
+        return about_agents.keys_of_group(self._team().group)
 
     def _agent(self) -> Agent:
         return about_agents.agent(self.agent_id)
 
     def _team(self) -> Team:
         return people.team_by_slug(self.team)
-
-
-_OF_KEY = ("key__environment", "key__connection__environment", "key__team__team")
 
 
 def ask(
@@ -178,13 +164,7 @@ def ask(
         if agents.groups_of(found).filter(group=joins.group).exists():
             raise MemberAlready(f"{found.name} belongs to {joins} already.")
         action = JoinAgent(agent_id=found.pk, team=team)
-        _refuse_second(action)
+        about_agents.refuse_second(found, action.kind, team=team)
         return services.submit(
             action=action, requester=person, reason=reason, ticket=ticket, now=now
         )
-
-
-def _refuse_second(action: JoinAgent) -> None:
-    for row in requests.for_subject("agent", action.agent_id):
-        if row.kind == action.kind and row.is_open and row.payload.get("team") == action.team:
-            raise about_keys.AlreadyAsked("This has been asked for already.", row.pk)

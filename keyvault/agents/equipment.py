@@ -17,15 +17,15 @@ from approvals import digests, ports
 from approvals.ports import NotVisible
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
-from keyvault.agents import access, clients
+from keyvault.agents import access, bindings, clients
 from keyvault.agents.access import AgentPermission
 from keyvault.agents.clients import NewSecret
-from keyvault.agents.models import SECRET_DAYS, Agent, Client
+from keyvault.agents.models import SECRET_DAYS, Agent, Binding, Client
 from keyvault.crypto import jwt
 from keyvault.invalidation import services as invalidation
 from keyvault.invalidation.services import Effect
 
-SECRET, KEY, END = "client.secret", "client.key", "client.end"
+SECRET, KEY, END, UNBIND = "client.secret", "client.key", "client.end", "binding.end"
 SECRET_MOST_DAYS, KEY_MOST_DAYS = SECRET_DAYS, clients.KEY_DAYS
 
 
@@ -114,5 +114,32 @@ def end_client(
         ports.presence().consume(proof_id, person_id=person.pk, digest=bound, now=now)
         actor = people.actor(person)
         clients.end(client_id=found.pk, cause="ended by a person", actor=actor, now=now)
+        xact = invalidation.transaction_id()
+    return invalidation.wait(xact)
+
+
+def binding(*, person: User, name: str, binding_id: UUID) -> Binding:
+    """Return claims of an agent's that this person may end. Raises NotVisible."""
+    agent = access.access_agent(person, name, AgentPermission.SUSPEND)
+    found = agent.bindings.select_related("trust").filter(pk=binding_id).first()
+    if found is None:
+        raise NotVisible(f"binding {binding_id}")
+    found.agent = agent
+    return found
+
+
+def end_binding(
+    *, person: User, name: str, binding_id: UUID, proof_id: UUID, now: datetime
+) -> Effect:
+    """End the claims by which jobs are an agent, with every token they brought.
+
+    Raises NotVisible, NotPresent.
+    """
+    with transaction.atomic(durable=True):
+        found = binding(person=person, name=name, binding_id=binding_id)
+        bound = digest(UNBIND, found.agent, binding=str(found.pk))
+        ports.presence().consume(proof_id, person_id=person.pk, digest=bound, now=now)
+        actor = people.actor(person)
+        bindings.end(binding_id=found.pk, cause="ended by a person", actor=actor, now=now)
         xact = invalidation.transaction_id()
     return invalidation.wait(xact)

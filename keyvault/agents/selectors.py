@@ -208,6 +208,13 @@ def open_grants(group: Group) -> QuerySet[Grant]:
     return Grant.objects.filter(group=group, permission=KeyPermission.USE, ended_at=None)
 
 
+def open_grants_of(agent: Agent) -> QuerySet[Grant]:
+    """Return the grants to use a key that an agent or its groups hold and nobody has ended."""
+    groups = agent.memberships.filter(left_at=None).values("group_id")
+    held = Grant.objects.filter(permission=KeyPermission.USE, ended_at=None)
+    return held.filter(Q(agent=agent) | Q(group__in=groups))
+
+
 def of_group(group_id: int) -> QuerySet[Agent]:
     """Return the agents that a grant to a group reaches now, by name."""
     live = AgentMembership.objects.filter(group=group_id, left_at=None).values("agent_id")

@@ -17,7 +17,7 @@ from approvals import digests, ports
 from approvals.ports import Actor, NotVisible
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
-from keyvault.agents import access, clients, memberships, services, tokens
+from keyvault.agents import access, bindings, clients, memberships, services, tokens
 from keyvault.agents.access import AgentPermission
 from keyvault.agents.models import Agent, AgentState
 from keyvault.invalidation import services as invalidation
@@ -158,4 +158,6 @@ def _end_all(agent: Agent, actor: Actor, now: datetime) -> None:
     memberships.leave_all(agent=agent, actor=actor, now=now)
     for client in agent.clients.filter(ended_at=None):
         clients.end(client_id=client.pk, cause="agent retired", actor=actor, now=now)
+    for binding in agent.bindings.filter(ended_at=None):
+        bindings.end(binding_id=binding.pk, cause="agent retired", actor=actor, now=now)
     tokens.end(tokens_of=Q(agent=agent), cause="agent retired", actor=actor, now=now)

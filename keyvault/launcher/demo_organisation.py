@@ -1,4 +1,4 @@
-"""The sample organisation of a demo: people with real second factors, teams, environments.
+"""The sample organisation of a demo: people with real second factors, teams, environments, agents.
 
 Loaded through the same services as everything else, in one transaction, and
 only into a demo that nobody has set up. Nothing here is reachable otherwise.
@@ -22,6 +22,8 @@ from approvals.ports import Actor
 from keyvault.accounts import factors, selectors, services, setup, totp
 from keyvault.accounts.models import ADMINISTRATORS, AUDITORS, RESPONDERS, User
 from keyvault.actions import defaults
+from keyvault.agents import clients
+from keyvault.agents import services as registry
 from keyvault.crypto.secret import Secret
 from keyvault.launcher import demo_connections
 from keyvault.launcher.installation import write_private
@@ -57,6 +59,34 @@ PEOPLE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One agent of the sample organisation. Which keys it may use is asked for in the demo."""
+
+    name: str
+    title: str
+    purpose: str
+    reads_outside_text: bool
+    owner: str = "alice"
+    backup: str = "carol"
+
+
+AGENTS = (
+    Program(
+        "refund-bot",
+        "Refund bot",
+        "Pays refunds that a person has agreed to.",
+        reads_outside_text=False,
+    ),
+    Program(
+        "support-triage",
+        "Support triage",
+        "Reads customers' mail, looks up their orders and suggests an answer.",
+        reads_outside_text=True,
+    ),
+)
+
+
 def load(directory: Path, *, now: datetime) -> None:
     """Make the organisation and write DIR/demo.json. Raises NotADemo.
 
@@ -77,7 +107,8 @@ def load(directory: Path, *, now: datetime) -> None:
         people = {facts["username"]: user for user, facts in made}
         demo_connections.make(directory, actor=LOADER, now=now)
         setup.mark_done(actor=LOADER, administrator=people["frank"], now=now)
-        _write(directory, [facts for _, facts in made])
+        agents = [_equip(program, people, now=now) for program in AGENTS]
+        _write(directory, [facts for _, facts in made], agents)
 
 
 def _make(person: Person, *, now: datetime) -> tuple[User, Mapping[str, Any]]:
@@ -105,6 +136,26 @@ def _make(person: Person, *, now: datetime) -> tuple[User, Mapping[str, Any]]:
     }
 
 
-def _write(directory: Path, people: list[Mapping[str, Any]]) -> None:
-    facts = {"url": settings.PUBLIC_URL, "gateway": None, "people": people, "agents": []}
+def _equip(program: Program, people: Mapping[str, User], *, now: datetime) -> Mapping[str, Any]:
+    """Register one agent with a client secret; return what demo.json says of it."""
+    agent = registry.register(
+        name=program.name,
+        title=program.title,
+        purpose=program.purpose,
+        owner=people[program.owner],
+        backup_owner=people[program.backup],
+        team=selectors.team_by_slug(PAYMENTS).group,
+        reads_outside_text=program.reads_outside_text,
+        now=now,
+        actor=LOADER,
+    )
+    made = clients.add_secret(agent_id=agent.pk, actor=LOADER, now=now)
+    # No key exists in a fresh demo, and no agent may use one before people have agreed to it.
+    return {"client_id": agent.name, "client_secret": made.text.reveal().decode(), "keys": []}
+
+
+def _write(
+    directory: Path, people: list[Mapping[str, Any]], agents: list[Mapping[str, Any]]
+) -> None:
+    facts = {"url": settings.PUBLIC_URL, "gateway": None, "people": people, "agents": agents}
     write_private(directory / "demo.json", json.dumps(facts, indent=1))

@@ -149,6 +149,27 @@ def end_client(request: HttpRequest, name: str, client_id: UUID) -> HttpResponse
     return redirect("agent-authentication", name)
 
 
+@gates.signed_in
+@require_POST
+def end_binding(request: HttpRequest, name: str, binding_id: UUID) -> HttpResponse:
+    """End the claims by which jobs are this agent, after a fresh code."""
+    person = sessions.person(request)
+    found = equipment.binding(person=person, name=name, binding_id=binding_id)
+    proof = ports.presence().ask(
+        request,
+        sentence=f"Jobs of {found.trust.title} with these claims are no longer {name}, from now on.",
+        digest=equipment.digest(equipment.UNBIND, found.agent, binding=str(found.pk)),
+        title="End it",
+    )
+    if isinstance(proof, HttpResponse):
+        return proof
+    effect = equipment.end_binding(
+        person=person, name=name, binding_id=binding_id, proof_id=proof.id, now=timezone.now()
+    )
+    messages.success(request, f"Those jobs are no longer {name}. {effect.sentence}")
+    return redirect("agent-authentication", name)
+
+
 def _form(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
     status = UNPROCESSABLE if context["form"].errors else 200
     return render(request, template, context, status=status)

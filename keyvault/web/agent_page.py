@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.urls import reverse
 
 from approvals import selectors as approvals
+from keyvault.actions import bind_agent
 from keyvault.agents import access, endings, selectors, stops
 from keyvault.audit import selectors as ledger
 from keyvault.inventory import access as keys
@@ -105,7 +106,9 @@ def _pending(person: User, agent: Agent) -> Iterable[Any]:
 def _authentication(_person: User, agent: Agent, now: datetime) -> dict[str, Any]:
     return {
         "clients": selectors.clients(agent),
-        "bindings": selectors.bindings(agent),
+        "bindings": [
+            {"row": row, "lines": bind_agent.lines(row.claims)} for row in selectors.bindings(agent)
+        ],
         "tokens": selectors.live_tokens(agent, now=now),
         "tokens_shown": selectors.TOKENS_SHOWN,
     }

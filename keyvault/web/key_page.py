@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.urls import reverse
 
 from approvals import selectors as approvals
@@ -71,6 +72,8 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
         "options": _options(key),
         "by_hand": _by_hand(key),
         "may_hand": _may_hand(person, key),
+        "gateway": settings.GATEWAY_URL,
+        "variable": key.name.replace("-", "_").upper(),
         **_PARTS[tab](person, key, now),
     }
 

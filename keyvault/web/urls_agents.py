@@ -27,6 +27,7 @@ urlpatterns = [
     path(f"{_ONE}secrets/new/", agent_clients.add_secret, name="agent-secret"),
     path(f"{_ONE}public-keys/new/", agent_clients.add_key, name="agent-key"),
     path(f"{_ONE}clients/<uuid:client_id>/end/", agent_clients.end_client, name="client-end"),
+    path(f"{_ONE}bindings/<uuid:binding_id>/end/", agent_clients.end_binding, name="binding-end"),
     path("grants/<uuid:grant_id>/end/", agent_stops.end_grant, name="grant-end"),
     path("keys/<slug:name>/agents/", agent_access.for_key, name="key-agents"),
 ]

@@ -10,7 +10,8 @@ from django.db import transaction
 
 from approvals.models import Job, Request
 from approvals.ports import Subject
-from keyvault.agents import clients, memberships, services
+from keyvault.agents import bindings, clients, memberships, services, trusts
+from keyvault.agents.terms import Terms
 from keyvault.audit import sequencer
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
@@ -53,6 +54,28 @@ def _agents(house: House, now: datetime) -> None:
             agent_id=bot.pk,
             group=cast.payments.group,
             request_id=uuid4(),
+            actor=agents.TESTS,
+            now=now,
+        )
+    with transaction.atomic():
+        trust = trusts.create(
+            slug="github",
+            title="GitHub of Northwind",
+            terms=Terms(
+                "github", "https://token.actions.githubusercontent.com", "https://kv.example"
+            ),
+            actor=agents.TESTS,
+            now=now,
+        )
+        bindings.create(
+            trust_id=trust.pk,
+            agent_id=bot.pk,
+            claims={
+                "repository_id": "12345",
+                "repository_owner_id": "678",
+                "environment": "production",
+                "job_workflow_ref": "northwind/shop/.github/workflows/deploy.yml@refs/heads/main",
+            },
             actor=agents.TESTS,
             now=now,
         )

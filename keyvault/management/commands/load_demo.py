@@ -14,7 +14,7 @@ from keyvault.launcher import demo_organisation
 
 
 class Command(BaseCommand):
-    """Make the people, teams, environments and Connections of the demo, once."""
+    """Make the people, teams, environments, Connections and agents of the demo, once."""
 
     help = "Load the sample organisation; only into a demo that nobody has set up."
     requires_system_checks = []

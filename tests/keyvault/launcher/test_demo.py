@@ -58,6 +58,25 @@ def test_demo_json_is_private_and_complete(stack):
 
 
 @pytest.mark.slow
+def test_each_agent_of_demo_json_gets_a_token_and_may_use_no_key_yet(stack):
+    agents = json.loads((stack.data / "demo.json").read_text())["agents"]
+
+    assert [agent["client_id"] for agent in agents] == ["refund-bot", "support-triage"]
+    for agent in agents:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": agent["client_id"],
+            "client_secret": agent["client_secret"],
+        }
+        answer = httpx.post(f"{stack.url}/api/v1/oauth/token", data=form)
+        assert answer.json()["token_type"].lower() == "bearer"
+        assert agent["keys"] == []
+    with stack.sql() as link:
+        marks = link.execute("SELECT name, reads_outside_text FROM keyvault_agent ORDER BY 1")
+        assert marks.fetchall() == [("refund-bot", False), ("support-triage", True)]
+
+
+@pytest.mark.slow
 def test_the_command_prints_the_code_that_is_accepted(stack):
     result = subprocess.run(
         [

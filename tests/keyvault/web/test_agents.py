@@ -366,3 +366,55 @@ def test_a_suspension_moves_the_live_topic_of_the_agent(cast, now):
     assert live.version(cast.alice, "agent:refund-bot", now=now) != before
     with pytest.raises(LookupError):
         live.version(cast.mallory, "agent:refund-bot", now=now)
+
+
+def test_a_trust_and_a_job_are_asked_for_through_the_pages(house):
+    builders.agent(house.cast)
+    admin, owner = client(house.cast.frank), client(house.cast.alice)
+    assert b"No issuer yet" in owner.get("/trusts/").content
+    assert b"No trusted issuer yet" in owner.get("/agents/refund-bot/jobs/new/").content
+    terms = {
+        "slug": "github",
+        "title": "GitHub",
+        "kind": "github",
+        "issuer": "https://token.actions.githubusercontent.com",
+        "audience": "https://kv.example.com",
+        "reason": "Jobs need keys.",
+    }
+    wrong = admin.post("/trusts/new/", terms | {"issuer": "http://issuer.example.com"})
+    assert wrong.status_code == 422
+    admin.post("/trusts/new/", terms)
+    house.say(house.cast.grace, Request.objects.get(kind="trust.change"))
+    house.work()
+
+    page = owner.get("/agents/refund-bot/jobs/new/").content.decode()
+    assert "job_workflow_ref" in page
+    wild = {"trust": "github", "reason": "It deploys.", "more": "", "claim_0": "*"}
+    assert owner.post("/agents/refund-bot/jobs/new/", wild).status_code == 422
+    answer = owner.post(
+        "/agents/refund-bot/jobs/new/",
+        wild
+        | {
+            "claim_0": "12345",
+            "claim_1": "678",
+            "claim_2": "production",
+            "claim_3": "northwind/shop/.github/workflows/deploy.yml@refs/heads/main",
+        },
+    )
+
+    request = Request.objects.get(kind="trust.bind")
+    assert answer["Location"] == f"/approvals/{request.pk}/"
+    assert request.payload["claims"]["repository_id"] == "12345"
+    for page in ("/trusts/new/", "/trusts/github/change/", "/trusts/github/end/"):
+        assert admin.get(page).status_code == 200
+        assert owner.get(page).status_code == 403
+    assert b"GitHub" in owner.get("/trusts/").content
+
+
+def test_the_page_of_a_fetched_key_says_how_it_is_read(house):
+    house.pull()
+
+    page = client(house.cast.alice).get("/keys/ledger-reader/").content.decode()
+
+    assert "keyvault run --key ledger-reader=LEDGER_READER -- PROGRAM" in page
+    assert "/v1/keys/ledger-reader" in page
