@@ -105,10 +105,10 @@ def attempt(*, username: str, ip: str, now: datetime) -> Iterator[None]:
     _refund(charge)
 
 
-def refuse_program(*, name: str, ip: str, reason: str, now: datetime) -> None:
+def refuse_program(*, name: str, ip: str, reason: str, whose: str, now: datetime) -> None:
     """Count one failed proof of a program, by the name it gave and its address.
 
-    `reason` is a fixed phrase of ours, never something that was sent. Raises
+    `reason` and `whose` are words of ours, never something that was sent. Raises
     LockedOut when there were too many before; the caller then says for how long.
     """
     where = _subscriber(ip)
@@ -116,7 +116,7 @@ def refuse_program(*, name: str, ip: str, reason: str, now: datetime) -> None:
         _bucket("program", f"{name[:500]}\n{where}"): "program",
         _bucket("programs", where): "programs",
     }
-    denials.count(reason, actor=denials.NOBODY, example="", now=now)
+    denials.count(reason, actor=denials.NOBODY, example=whose, now=now)
     _announce(_charge(scopes, now=now), now=now)
 
 

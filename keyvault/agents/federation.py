@@ -48,7 +48,7 @@ def vouch(*, text: str, client_id: str, now: datetime) -> Vouched:
         raise Refused("outside token: pull request")
     binding = _binding(trust, token.claims, client_id)
     if binding.agent.state != AgentState.ACTIVE:
-        raise Refused("suspended agent")
+        raise Refused("suspended agent", agent=binding.agent.name)
     return Vouched(binding, trust.revision, token.text("sub"))
 
 

@@ -142,7 +142,7 @@ def _counted(name: str, *, ip: str, now: datetime) -> Iterator[None]:
         yield
     except Refused as error:
         reason = f"token: {error.reason}"
-        lockout.refuse_program(name=name, ip=ip, reason=reason, now=now)
+        lockout.refuse_program(name=name, ip=ip, reason=reason, whose=error.agent, now=now)
         raise
 
 

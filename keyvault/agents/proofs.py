@@ -24,11 +24,15 @@ _NOBODY = "0" * 64
 
 
 class Refused(Exception):
-    """A proof opens nothing. `reason` is a fixed phrase of ours: for the ledger, not for the caller."""
+    """A proof opens nothing. What it holds is for the ledger, not for the caller.
 
-    def __init__(self, reason: str) -> None:
+    `reason` is a fixed phrase of ours, `agent` the name of the agent that the
+    proof belongs to, or "" where it belongs to none.
+    """
+
+    def __init__(self, reason: str, *, agent: str = "") -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.agent = reason, agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,8 @@ def spend(assertion: Assertion) -> None:
                 expires_at=assertion.expires_at,
             )
     except IntegrityError:
-        raise Refused("assertion: used before") from None
+        name = assertion.client.agent.name
+        raise Refused("assertion: used before", agent=name) from None
 
 
 def _signer(token: jwt.Token, name: str) -> Client:
@@ -146,6 +151,6 @@ def _is_called(client: Client, name: str) -> bool:
 def _check_in_force(client: Client, *, now: datetime) -> None:
     """Raise Refused unless client and agent are in force; `tokens.issue` asks again under locks."""
     if client.ended_at is not None or client.expires_at <= now:
-        raise Refused("ended client")
+        raise Refused("ended client", agent=client.agent.name)
     if client.agent.state != AgentState.ACTIVE:
-        raise Refused("suspended agent")
+        raise Refused("suspended agent", agent=client.agent.name)

@@ -207,13 +207,13 @@ def _refusals(refused: Callable[[], Problem]) -> Iterator[None]:
 
 
 def _unknown_client() -> Problem:
-    sentence = "This proof opens nothing. The owner of the agent sees why in the audit log."
+    sentence = "This proof opens nothing. The audit log holds the reason."
     return Problem("invalid_client", sentence, status=HTTPStatus.UNAUTHORIZED)
 
 
 def _bad_subject() -> Problem:
     # RFC 8693 section 2.2.2 demands this error for a subject token of any fault.
-    sentence = "This subject token opens nothing. The owner of the agent sees why in the audit log."
+    sentence = "This subject token opens nothing. The audit log holds the reason."
     return Problem("invalid_request", sentence)
 
 
@@ -248,7 +248,7 @@ def _form(request: HttpRequest) -> dict[str, str]:
     A field without a value counts as left out (RFC 6749 section 3.2).
     """
     length = request.META.get("CONTENT_LENGTH") or "0"
-    if not length.isdigit() or int(length) > MOST_BYTES:
+    if not (length.isascii() and length.isdigit()) or int(length) > MOST_BYTES:
         raise Problem("invalid_request", f"A form has at most {MOST_BYTES} bytes.")
     if request.content_type != FORM or request.META.get("QUERY_STRING"):
         raise Problem("invalid_request", f"Send {FORM} in the body, and nothing in the address.")
@@ -288,9 +288,10 @@ def _basic(request: HttpRequest) -> tuple[str, str] | None:
     except (binascii.Error, ValueError):
         joined = ""
     name, colon, secret = joined.partition(":")
-    if not colon or not joined.isprintable():
+    name, secret = unquote_plus(name), unquote_plus(secret)
+    if not colon or not (name + secret).isprintable():
         raise Problem("invalid_request", "The Authorization header cannot be read.")
-    return unquote_plus(name), unquote_plus(secret)
+    return name, secret
 
 
 urlpatterns = [

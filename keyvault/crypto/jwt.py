@@ -220,11 +220,20 @@ def _object(text: str) -> dict[str, Any]:
         found = json.loads(
             _decoded(text).decode(), object_pairs_hook=_members, parse_constant=_no_constant
         )
+        _check_text(found)
     except (ValueError, RecursionError):
         raise BadJwt("form") from None
     if not isinstance(found, dict):
         raise BadJwt("form")
     return found
+
+
+def _check_text(found: object) -> None:
+    """Raise ValueError for text that no database stores: half a surrogate pair, or NUL."""
+    written = json.dumps(found, ensure_ascii=False)
+    written.encode()
+    if "\\u0000" in written:
+        raise ValueError("NUL in a text")
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

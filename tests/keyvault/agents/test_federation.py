@@ -176,7 +176,7 @@ def test_a_key_that_the_token_brings_along_is_not_looked_at(cast, issuer, trust,
 
 
 @pytest.mark.parametrize(
-    "kid", ["../../../etc/passwd", "/keys", "' OR 1=1 --", "k" * 5000, "\x00", "", None]
+    "kid", ["../../../etc/passwd", "/keys", "' OR 1=1 --", "k" * 5000, "", None]
 )
 def test_a_key_id_is_looked_up_and_never_followed(cast, issuer, trust, kid):
     mine = Signer("RS256")
@@ -214,6 +214,9 @@ def test_a_claim_that_stands_twice_is_refused_however_it_is_signed(cast, issuer,
         b'{"exp": Infinity}',
         b'{"exp": ' + b"9" * 5000 + b"}",
         b"[" * 6000,
+        b'{"iss": "a\\u0000b"}',
+        b'{"iss": "\\ud800"}',
+        b'{"x": [{"\\u0000": 1}]}',
     ],
 )
 def test_what_is_no_plain_json_object_is_refused(cast, issuer, trust, body):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import threading
+import time
 from datetime import timedelta
+from secrets import token_hex
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -16,6 +19,7 @@ from keyvault.agents.models import AccessToken, AgentState
 from keyvault.agents.models import Client as Proof
 from keyvault.api import oauth
 from keyvault.audit.models import Denial, Event
+from keyvault.invalidation.models import GatewayInstance
 from tests.keyvault.agents import builders, proving
 
 pytestmark = pytest.mark.django_db
@@ -123,9 +127,9 @@ def test_the_ledger_says_why_and_the_answer_does_not(cast):
     proving.by_secret(agent, secret)
     proving.by_secret(agent, "kvs_nonsense")
 
-    assert set(Denial.objects.values_list("gate", "count")) == {
-        ("token: suspended agent", 1),
-        ("token: wrong secret", 1),
+    assert set(Denial.objects.values_list("gate", "count", "example")) == {
+        ("token: suspended agent", 1, agent.name),
+        ("token: wrong secret", 1, ""),
     }
     assert secret not in str(list(Denial.objects.values()) + list(Event.objects.values()))
 
@@ -209,6 +213,10 @@ def test_other_bodies_and_addresses_with_a_query_are_refused(cast):
     ):
         assert answer.status_code == 400
         assert answer.json()["error"] == "invalid_request"
+    for joined in (b"no colon", b"a%00:b", b"a\nb:c", b"\xff:\xfe"):
+        basic = {"Authorization": f"Basic {base64.b64encode(joined).decode()}"}
+        answer = Client().post(proving.TOKEN, right, content_type=oauth.FORM, headers=basic)
+        assert answer.status_code == 400, joined
     for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"):
         assert Client().generic(method, proving.TOKEN).status_code == 405
 
@@ -332,3 +340,112 @@ def test_r40_one_address_tells_all_others_whatever_the_request_says(cast, settin
         "device_authorization_endpoint": "https://kv.example/api/v1/oauth/device",
         "gateway": "https://gw.example",
     }
+
+
+def test_r65_exchanging_again_and_again_gains_neither_time_nor_another_identity(cast):
+    agent = builders.agent(cast)
+    builders.agent(cast, "mail-bot")
+    first = builders.token(cast, agent, ttl_s=300)
+    text, end = first.text.reveal().decode(), first.token.expires_at
+
+    for _ in range(4):
+        form = {
+            "grant_type": oauth.EXCHANGE,
+            "subject_token": text,
+            "subject_token_type": oauth.ACCESS_TOKEN,
+            "client_id": "mail-bot",
+            "expires_in": "3600",
+        }
+        text = proving.ask(form).json()["access_token"]
+        row = tokens.authenticate(text, now=timezone.now())
+        assert row.agent == agent
+        assert row.expires_at == end
+
+    with pytest.raises(tokens.BadToken):
+        tokens.authenticate(text, now=end)
+
+
+def _gateway(now):
+    """Return a live gateway that has applied what was committed so far."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_snapshot()::text")
+        applied = cursor.fetchone()[0]
+    return GatewayInstance.objects.create(
+        name="gateway",
+        audit_mode="durable",
+        started_at=now,
+        seen_at=now + timedelta(minutes=1),
+        applied=applied,
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_token_is_handed_over_when_every_gateway_knows_it(cast):
+    agent = builders.agent(cast)
+    secret = proving.secret(agent, now=cast.now)
+    gateway = _gateway(cast.now)
+    told_at = []
+
+    def hear():
+        try:
+            while not AccessToken.objects.exists():
+                time.sleep(0.01)
+            time.sleep(0.1)
+            told_at.append(time.monotonic())
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "UPDATE keyvault_gatewayinstance SET applied = pg_current_snapshot()::text"
+                    " WHERE id = %s",
+                    [gateway.pk],
+                )
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=hear)
+    thread.start()
+    answer = proving.by_secret(agent, secret)
+    answered_at = time.monotonic()
+    thread.join()
+
+    assert answer.status_code == 200
+    assert told_at[0] < answered_at < told_at[0] + 0.9
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_gateway_that_hears_nothing_holds_a_token_up_for_a_second(cast):
+    agent = builders.agent(cast)
+    secret = proving.secret(agent, now=cast.now)
+    _gateway(cast.now)
+
+    start = time.monotonic()
+    answer = proving.by_secret(agent, secret)
+    took_s = time.monotonic() - start
+
+    assert answer.status_code == 200
+    assert issuing.WAIT_S <= took_s < issuing.WAIT_S + 2
+
+
+@pytest.mark.parametrize("field", ["client_id", "client_secret", "client_assertion", "scope"])
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_r9_what_was_sent_is_in_no_answer_and_no_log(
+    cast, monkeypatch, caplog, capfd, field, is_broken
+):
+    canary = "canary" + token_hex(8)
+    if is_broken:
+        monkeypatch.setattr(lockout.denials, "count", _database_error)
+        monkeypatch.setattr(issuing.proofs, "by_secret", _database_error)
+        monkeypatch.setattr(issuing.proofs, "by_assertion", _database_error)
+    form = {"grant_type": "client_credentials", "client_id": "refund-bot", field: canary}
+    if field == "client_assertion":
+        form["client_assertion_type"] = oauth.ASSERTION
+
+    answer = proving.ask(form)
+
+    assert answer.status_code >= 400
+    written = caplog.text + "".join(capfd.readouterr()) + answer.content.decode()
+    assert canary not in written + str(answer.headers)
+    assert canary not in str(list(Denial.objects.values()) + list(Event.objects.values()))
+
+
+def _database_error(*_args, **_kwargs):
+    raise DatabaseError("planted")
