@@ -16,7 +16,7 @@ from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
-from keyvault.actions import about_agents, about_keys, new_grant
+from keyvault.actions import about_agents, about_keys, askers, new_grant
 from keyvault.agents import selectors as agents
 from keyvault.agents.models import Agent
 from keyvault.invalidation import services as invalidation
@@ -232,18 +232,26 @@ def ask(
     agent: str = "",
     team: str = "",
     ticket: str = "",
+    agent_id: UUID | None = None,
 ) -> Request:
     """Ask that an agent, or every agent of a team, may use a key for some days.
 
-    Raises NotVisible, new_grant.NotGrantable, about_keys.AlreadyAsked, and what
-    `approvals.services.submit` raises.
+    agent_id: the person's agent that asks for it. Raises NotVisible,
+    new_grant.NotGrantable, about_keys.AlreadyAsked, and what `askers.admit` and
+    `approvals.services.submit` raise.
     """
     with transaction.atomic(durable=True):
+        asked_by = askers.admit(agent_id)
         action = plan(person=person, key=key, agent=agent, team=team, days=days, now=now)
         inventory.lock(key_id=action.key_id)
         _refuse_second(action)
         return services.submit(
-            action=action, requester=person, reason=reason, ticket=ticket, now=now
+            action=action,
+            requester=person,
+            reason=reason,
+            ticket=ticket,
+            now=now,
+            asked_by=asked_by,
         )
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from approvals import selectors, services
-from keyvault.actions import create_key, reveal_secret, revoke_key
+from keyvault.actions import create_key, grant_access, reveal_secret, revoke_key
 from keyvault.agents import reach
 from keyvault.api import schemas
 from keyvault.api.principals import Principal
-from keyvault.api.problems import Problem
+from keyvault.api.problems import Fault, Problem
 from keyvault.inventory import naming
 from keyvault.inventory.declaration import Declaration
 
@@ -96,6 +96,23 @@ def _reveal(principal: Principal, body: schemas.RevealSecret, now: datetime) -> 
     return reveal_secret.ask(name=name, **said | {"person": principal.person})
 
 
+def _grant(principal: Principal, body: schemas.GiveGrant, now: datetime) -> Request:
+    """Ask that an agent may use a key; an agent asks it for itself and for nobody else."""
+    own = principal.agent.name if principal.agent else ""
+    if own and (body.team or body.agent not in {"", own}):
+        raise Problem("forbidden", "An agent asks for itself alone.")
+    if bool(own or body.agent) == bool(body.team):
+        raise Problem("invalid", errors=[Fault("Name one agent or one team.", "/agent")])
+    return grant_access.ask(
+        key=naming.key_name(body.key),
+        agent=own or body.agent,
+        team=body.team,
+        days=body.days,
+        agent_id=principal.agent_id,
+        **_said(principal, body, now),
+    )
+
+
 def _said(principal: Principal, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ANN401
     return {
         "person": on_behalf(principal),
@@ -114,4 +131,5 @@ _KINDS: Mapping[type, Callable[[Principal, Any, datetime], Request]] = {
     schemas.CreateKey: _create,
     schemas.RevokeKey: _revoke,
     schemas.RevealSecret: _reveal,
+    schemas.GiveGrant: _grant,
 }

@@ -36,7 +36,7 @@ def read(request: HttpRequest) -> dict[str, JSON] | None:
     if not size.isdigit():
         raise Problem("bad-request", "Content-Length is not a number.")
     if int(size[:12]) > MOST_BYTES:
-        raise Problem("too-large", f"A body has at most {MOST_BYTES:,} bytes.")
+        raise _too_large()
     if not request.body:
         return None
     if request.content_type != MEDIA_TYPE:
@@ -46,6 +46,8 @@ def read(request: HttpRequest) -> dict[str, JSON] | None:
 
 def parse(body: bytes) -> dict[str, JSON]:
     """Return the one JSON object in a text (RFC 8259, and I-JSON: RFC 7493). Raises Problem."""
+    if len(body) > MOST_BYTES:
+        raise _too_large()
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -65,6 +67,10 @@ def parse(body: bytes) -> dict[str, JSON]:
         raise Problem("bad-body", "The body is not a JSON object.")
     _storable(found)
     return found
+
+
+def _too_large() -> Problem:
+    return Problem("too-large", f"A body has at most {MOST_BYTES:,} bytes.")
 
 
 def _bound(text: str) -> None:

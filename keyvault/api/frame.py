@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ninja import NinjaAPI
@@ -53,7 +53,7 @@ def _refused(request: HttpRequest, error: Any) -> HttpResponse:  # noqa: ANN401 
 
 
 def _invalid(request: HttpRequest, error: Any) -> HttpResponse:  # noqa: ANN401 - ninja's own type.
-    faults = tuple(_faults(error))
+    faults = tuple(_faults(error, sent=getattr(request, "json", None) or {}))
     kind = "bad-query" if any(fault.parameter for fault in faults) else "invalid"
     return refusals.answer(request, Problem(kind, errors=faults))
 
@@ -62,15 +62,16 @@ def _unreadable(request: HttpRequest, _error: Any) -> HttpResponse:  # noqa: ANN
     return refusals.answer(request, Problem("bad-request"))
 
 
-def _faults(error: ValidationError) -> Iterator[Fault]:
+def _faults(error: ValidationError, *, sent: Mapping[str, JSON]) -> Iterator[Fault]:
     """Yield one fault for each finding of the validation, without a word of what was sent."""
     for found in error.errors:
         place, *names = found["loc"]
         if place in _PLACES:
             yield Fault(found["msg"], parameter=str(names[-1]))
             continue
-        # The first name is that of our own argument, and a union adds the kind it has tried.
-        path = [str(name).replace("~", "~0").replace("/", "~1") for name in names[1:]]
+        # The first name is that of our own argument; of several kinds the second is the one tried.
+        names = names[2:] if names[1:2] == [sent.get("kind")] else names[1:]
+        path = [str(name).replace("~", "~0").replace("/", "~1") for name in names]
         yield Fault(found["msg"], pointer="".join(f"/{name}" for name in path))
 
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from approvals import ports, services
 from approvals.policy.matching import NoPolicy
 from keyvault.accounts import gates, lockout
-from keyvault.actions import about_keys, askers, new_key, reveal_secret, revoke_key
+from keyvault.actions import about_keys, askers, new_grant, new_key, reveal_secret, revoke_key
 from keyvault.agents import tokens
 from keyvault.api import problems
 from keyvault.api.principals import Principal
@@ -142,6 +142,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((BadCursor,), _plain("bad-query", says=True)),
     ((BadRequest,), _plain("bad-query", says=True)),
     ((services.Stale, services.Closed, NameTaken), _plain("conflict", says=True)),
+    ((new_grant.NotGrantable,), _plain("conflict", says=True)),
     (
         (revoke_key.NotRevocable, reveal_secret.NotRevealable),
         _plain("conflict", says=True),

@@ -242,7 +242,19 @@ class RevealSecret(In):
     ticket: Ticket = ""
 
 
-Ask = Annotated[CreateKey | RevokeKey | RevealSecret, Field(discriminator="kind")]
+class GiveGrant(In):
+    """Ask that an agent, or every agent of a team, may use a key. An agent asks for itself."""
+
+    kind: Literal["grant.give"]
+    key: Name
+    agent: Annotated[str, Field(max_length=naming.NAME_MAX)] = ""
+    team: Annotated[str, Field(max_length=60)] = ""
+    days: Days = 30
+    reason: Reason
+    ticket: Ticket = ""
+
+
+Ask = Annotated[CreateKey | RevokeKey | RevealSecret | GiveGrant, Field(discriminator="kind")]
 
 
 class Revise(In):

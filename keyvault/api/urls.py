@@ -41,14 +41,14 @@ def nothing(_request: HttpRequest, rest: str) -> HttpResponse:
 def _guarded() -> list[URLPattern]:
     """Return the routers' addresses behind the door, without the framework's own root."""
     listed = openapi()["paths"]
-    found = []
+    found: dict[str, URLPattern] = {}
     for pattern in _API.urls[0]:
         route = f"{document.ROOT.strip('/')}/{pattern.pattern}"
         operations = listed.get(door.path_of(route))
         if isinstance(pattern, URLPattern) and operations is not None:
             view = door.guarded(pattern.callback, operations)
-            found.append(path(route, view, name=f"api-{pattern.name}"))
-    return found
+            found.setdefault(route, path(route, view, name=f"api-{pattern.name}"))
+    return list(found.values())
 
 
 urlpatterns = [

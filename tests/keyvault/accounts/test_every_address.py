@@ -13,6 +13,7 @@ pytestmark = pytest.mark.django_db
 OPEN = {gates.PUBLIC, gates.VISITOR}
 VALUES = {
     "uuid": "00000000-0000-4000-8000-000000000000",
+    "uuidstr": "00000000-0000-4000-8000-000000000000",
     "int": "1",
     "slug": "name",
     "str": "name",
