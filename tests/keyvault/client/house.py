@@ -105,7 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         self.house.asked.append(("POST", path))
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers["Content-Type"] != "application/x-www-form-urlencoded":
+        kind = self.headers["Content-Type"] or ""
+        if not kind.startswith("application/x-www-form-urlencoded"):
             self.house.bodies.append(json.loads(body or b"{}"))
             if not self._is_away() and self._is_known():
                 self._api()
