@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keyvault.accounts import devices  # noqa: F401
 from keyvault.accounts import models as accounts  # noqa: F401
+from keyvault.agents import devices as logins  # noqa: F401
 from keyvault.agents import models as agents  # noqa: F401
 from keyvault.api import models as api  # noqa: F401
 from keyvault.audit import models as audit  # noqa: F401

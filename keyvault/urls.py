@@ -18,7 +18,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.account")),
     path("", include("keyvault.web.people")),
     path("", include("keyvault.web.audit")),
+    path("", include("keyvault.web.device")),
     path("api/v1/oauth/", include("keyvault.api.oauth")),
+    path("api/v1/oauth/", include("keyvault.api.device")),
     path(".well-known/", include("keyvault.api.well_known")),
     # Its last line answers for everything else under /api/, so it stands after the others.
     path("", include("keyvault.api.urls")),

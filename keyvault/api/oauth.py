@@ -24,10 +24,10 @@ from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST
 
 from keyvault.accounts import gates, lockout, origin
-from keyvault.agents import issuing
+from keyvault.agents import device_flow, issuing
 from keyvault.agents.issuing import Wish
 from keyvault.agents.proofs import Refused
-from keyvault.agents.tokens import BadScope, Issued
+from keyvault.agents.tokens import BadScope, BadToken, Issued
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ MOST_BYTES = 32_768
 MOST_FIELDS = 20
 FORM = "application/x-www-form-urlencoded"
 CREDENTIALS = "client_credentials"
+DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, no secret.
@@ -73,7 +74,7 @@ class Problem(Exception):
         return response
 
 
-def _documents(
+def documents(
     answer: Callable[[HttpRequest, Form], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
     """Read the form for a view, and answer what goes wrong with a document of RFC 6749."""
@@ -95,21 +96,21 @@ def _documents(
 @gates.machine
 @csrf_exempt
 @require_POST
-@_documents
+@documents
 def token(request: HttpRequest, form: Form) -> HttpResponse:
     """Give a token for a proof."""
     if "grant_type" not in form:
         raise Problem("invalid_request", "Send grant_type.")
     grant = _GRANTS.get(form["grant_type"])
     if grant is None:
-        raise Problem("unsupported_grant_type", f"Use {CREDENTIALS} or {EXCHANGE}.")
+        raise Problem("unsupported_grant_type", f"Use {CREDENTIALS}, {EXCHANGE} or {DEVICE}.")
     return _granted(grant(request, form, _wish(form)))
 
 
 @gates.machine
 @csrf_exempt
 @require_POST
-@_documents
+@documents
 def revoke(_request: HttpRequest, form: Form) -> HttpResponse:
     """End the token in the form, which is its own proof (RFC 7009)."""
     if "token" not in form:
@@ -165,9 +166,26 @@ def _by_token(request: HttpRequest, form: Form, wish: Wish) -> Issued:
         )
 
 
+def _by_device(_request: HttpRequest, form: Form, _wish: Wish) -> Issued:
+    """Answer the device code grant (RFC 8628 section 3.4); what it waits for is an error there."""
+    try:
+        return device_flow.redeem(device_code=form.get("device_code", ""), now=timezone.now())
+    except device_flow.Pending:
+        raise Problem("authorization_pending", "Nobody has confirmed it yet.") from None
+    except device_flow.TooFast:
+        raise Problem("slow_down", "Ask again later, and five seconds later each time.") from None
+    except device_flow.Denied:
+        raise Problem("access_denied", "The person has refused.") from None
+    except device_flow.Lapsed:
+        raise Problem("expired_token", "The code is over. Begin again.") from None
+    except BadToken:
+        raise Problem("invalid_grant", "This code opens nothing.") from None
+
+
 _GRANTS: Mapping[str, Callable[[HttpRequest, Form, Wish], Issued]] = {
     CREDENTIALS: _by_client,
     EXCHANGE: _by_token,
+    DEVICE: _by_device,
 }
 
 
@@ -216,6 +234,8 @@ def _granted(issued: Issued) -> HttpResponse:
         "expires_in": int((row.expires_at - row.issued_at).total_seconds()),
         "issued_token_type": ACCESS_TOKEN,
     }
+    if row.user is not None:
+        body["person"] = row.user.username
     if row.keys is not None:
         body["scope"] = " ".join(row.keys)
     headers = {"Cache-Control": "no-store", "Pragma": "no-cache"}

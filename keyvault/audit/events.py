@@ -125,6 +125,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "binding.created": frozenset({"binding", "trust", "claims"}),
     "binding.ended": frozenset({"binding", "trust", "cause"}),
     "token.issued": frozenset({"token", "method", "keys", "expires_at", "said_by", "parent"}),
+    "device_login.allowed": frozenset({"address"}),
+    "device_login.refused": frozenset({"address"}),
     "token.ended": frozenset({"token", "cause"}),
     # usage
     "usage.dropped": frozenset({"until", "count"}),

@@ -66,6 +66,8 @@ SENTENCES: Mapping[str, str] = {
     "binding.created": "{actor} bound tokens of {trust} to the agent {subject}.",
     "binding.ended": "Tokens of {trust} no longer make their bearer {subject}: {cause}.",
     "token.issued": "{subject} got the token {token}.",
+    "device_login.allowed": "{actor} signed {subject} in, which asked from {address}.",
+    "device_login.refused": "{actor} refused to sign {subject} in, which asked from {address}.",
     "token.ended": "The token {token} of {subject} was ended: {cause}.",
     # inventory
     "key.requested": "{actor} asked for {subject} and reserved its name.",

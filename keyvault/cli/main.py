@@ -1,8 +1,8 @@
 """The `keyvault` command: finds the subcommand, loads only that one, says errors in a sentence.
 
-Standard library only at import, so that the command answers at once. Exit
-codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; `test` and `manage`
-pass on the code of what they run.
+Standard library only at import, so that the command answers at once. The exit
+codes stand in `codes.py`; `run`, `test` and `manage` pass on the code of what
+they run.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from keyvault.cli.codes import Exit
 from keyvault.launcher.sentences import Stop
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,13 @@ COMMANDS = {
     "test": Command("keyvault.cli.suite", "run the test suite on embedded servers"),
     "check": Command("keyvault.cli.checks", "run every linter and type check"),
     "bench": Command("keyvault.cli.bench", "run the benchmarks and print a table"),
+    "login": Command("keyvault.cli.login", "sign in as a person, through the browser"),
+    "logout": Command("keyvault.cli.logout", "end the token that login has left here"),
+    "get": Command("keyvault.cli.get", "print a key's value, on a terminal only with --show"),
+    "run": Command("keyvault.cli.run", "run a command with keys in its environment, masked"),
+    "template": Command("keyvault.cli.template", "fill values into a file, anew when they move"),
+    "request": Command("keyvault.cli.request", "create, list, show or withdraw requests"),
+    "agents": Command("keyvault.cli.agents", "list the agents that you may see"),
     "demo": Command("keyvault.cli.demo", "demo code NAME: a current code; demo list: the people"),
     "verify": Command("keyvault.cli.verify", "check a receipt or an audit export, offline"),
     "audit": Command("keyvault.cli.audit", "verify, export or search the ledger"),
@@ -38,8 +44,9 @@ COMMANDS = {
     "recover-admin": Command(
         "keyvault.cli.recover_admin", "reset an administrator's second factor, after 24 hours"
     ),
-    "doctor": Command("keyvault.cli.doctor", "say what is wrong with this installation"),
+    "doctor": Command("keyvault.cli.doctor", "say what is wrong, with a server or a client here"),
     "manage": Command("keyvault.cli.manage", "run a Django command in this installation"),
+    "completion": Command("keyvault.cli.completion", "print completion for bash, zsh or fish"),
     "lock": Command("keyvault.cli.lock", "resolve the dependencies anew into requirements/"),
 }
 
@@ -51,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(arguments)
     except Stop as stop:
         print(f"keyvault: {stop}", file=sys.stderr)
-        return stop.code
+        return int(stop.code)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     except BrokenPipeError:
         # The reader has gone away (`| head`); that is its right.
         sys.stderr.close()
@@ -72,7 +79,9 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"keyvault {_version()}")
         return 0
     if name not in COMMANDS:
-        raise Stop(f"there is no command {name!r}. Commands: {', '.join(COMMANDS)}.", code=2)
+        raise Stop(
+            f"there is no command {name!r}. Commands: {', '.join(COMMANDS)}.", code=Exit.USAGE
+        )
     code: int = importlib.import_module(COMMANDS[name].module).run(rest)
     return code
 

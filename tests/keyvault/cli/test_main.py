@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
-from keyvault.cli import demo, handover, main, verify
+from keyvault.cli import completion, demo, handover, main, verify
+from keyvault.cli.codes import MEANINGS, Exit
 from keyvault.launcher.installation import ROOT
 from keyvault.launcher.sentences import Stop
 
@@ -83,6 +85,79 @@ def test_wrong_usage_is_one_sentence_and_exit_2(arguments, words):
     assert words in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["login", "logout", "get", "run", "template", "request", "agents", "completion", "doctor"],
+)
+def test_a_command_begins_without_what_it_may_not_need(name):
+    """What is slow to load is loaded once somebody is called: no network, no framework."""
+    code = (
+        "import importlib, sys; from keyvault.cli.main import COMMANDS;"
+        f"importlib.import_module(COMMANDS[{name!r}].module); print(sorted(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert not set(eval(result.stdout)) & {
+        "asyncio",
+        "celery",
+        "cryptography",
+        "django",
+        "http.client",
+        "httpx",
+        "joserfc",
+        "keyvault.client",
+        "ssl",
+        "urllib.request",
+        "webbrowser",
+    }
+
+
+def test_a_command_that_calls_somebody_needs_no_httpx():
+    code = "import sys; from keyvault.client import Client; print('httpx' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert result.stdout == "False\n"
+
+
+def test_the_page_of_the_command_line_names_every_command_and_code():
+    page = (ROOT / "docs/cli.md").read_text()
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
+    commands = {name for first, _ in rows for name in re.findall(r"`([a-z-]+)`", first)}
+    listed = {int(first): meaning for first, meaning in rows if first.isdigit()}
+
+    assert commands == set(main.COMMANDS)
+    assert listed == {int(code): meaning for code, meaning in MEANINGS.items()}
+    assert set(MEANINGS) == set(Exit)
+
+
+def test_completion_offers_what_there_is():
+    for name, words in completion.WORDS.items():
+        assert name in main.COMMANDS
+        helped = command(name, "--help").stdout
+        for word in words:
+            assert word == "--" or word in helped or name == "audit", (name, word)
+
+
+def test_bash_completes_commands_and_their_words():
+    script = command("completion", "bash").stdout
+    ask = "COMP_WORDS=(keyvault {}); COMP_CWORD={}; _keyvault; echo ${{COMPREPLY[@]}}"
+    lines = f"{script}\n{ask.format('tem', 1)}\n{ask.format('request w', 2)}"
+    result = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True)
+
+    assert result.stdout.splitlines() == ["template", "withdraw"]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_every_command(shell):
+    script = command("completion", shell).stdout
+
+    assert all(name in script for name in main.COMMANDS)
 
 
 def test_help_names_every_command():

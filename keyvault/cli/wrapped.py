@@ -1,0 +1,145 @@
+"""Run a command with its output masked, its signals passed on, and anew when it must be.
+
+Output goes through pipes: each stream keeps its own bytes and order. The
+child stays in our process group, so that Ctrl-C in a terminal reaches it by
+itself; what is sent to us alone is passed on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from types import FrameType
+from typing import IO
+
+from keyvault.cli.codes import Exit
+from keyvault.cli.masking import Masker
+from keyvault.launcher.sentences import Stop
+
+_CHUNK = 65_536
+# What a grandchild that keeps the pipe open may still say after the command has ended.
+_DRAIN_S = 2.0
+_ENDS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
+_FROM_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT})
+PASSED_ON = (*sorted(_ENDS), signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Wrapped:
+    """One command and its successive processes."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        values: Iterable[str],
+        grace_s: float,
+    ) -> None:
+        """Take what to run. grace_s: how long a process may take to end before it is killed."""
+        self._command, self._grace_s = list(command), grace_s
+        self._env, self._values = dict(env), set(values)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._maskers: list[Masker] = []
+        self._again = False
+        self._ended_by: int | None = None
+
+    def run(self) -> int:
+        """Run until the command ends by itself; return its code, 128+n for signal n. Raises Stop."""
+        before = {number: signal.signal(number, self._pass_on) for number in PASSED_ON}
+        try:
+            while True:
+                code = self._run_once()
+                if not self._again or self._ended_by is not None:
+                    return code
+                self._again = False
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def restart(self, env: Mapping[str, str], values: Iterable[str]) -> None:
+        """End the running process and start the next with another environment; any thread."""
+        self._env = dict(env)
+        self.mask(values)
+        self._again = True
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        timer = threading.Timer(self._grace_s, process.kill)
+        timer.daemon = True
+        timer.start()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the running process; any thread."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def mask(self, values: Iterable[str]) -> None:
+        """Mask further values from now on."""
+        self._values |= set(values)
+        for masker in self._maskers:
+            masker.also(self._values)
+
+    def _run_once(self) -> int:
+        process = self._process = self._started()
+        pumps = [
+            self._pump(process.stdout, sys.stdout.fileno()),
+            self._pump(process.stderr, sys.stderr.fileno()),
+        ]
+        if self._ended_by is not None:
+            # It came while there was nobody to pass it on to.
+            process.send_signal(self._ended_by)
+        code = process.wait()
+        for pump in pumps:
+            pump.join(_DRAIN_S)
+        return code if code >= 0 else 128 - code
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(  # noqa: S603 - running it is the task.
+                self._command,
+                env=self._env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            )
+        except FileNotFoundError:
+            raise Stop(f"there is no command {self._command[0]!r}.", code=Exit.NOT_FOUND) from None
+        except OSError as error:
+            message = f"{self._command[0]!r} cannot be run: {error.strerror}."
+            raise Stop(message, code=Exit.NOT_EXECUTABLE) from None
+
+    def _pump(self, source: IO[bytes] | None, target: int) -> threading.Thread:
+        masker = Masker(self._values)
+        self._maskers.append(masker)
+        thread = threading.Thread(target=_pass, args=(source, target, masker), daemon=True)
+        thread.start()
+        return thread
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        if number in _ENDS:
+            self._ended_by = number
+        is_told = number in _FROM_TERMINAL and sys.stdin is not None and sys.stdin.isatty()
+        if self._process is not None and not is_told:
+            self._process.send_signal(number)
+
+
+def _pass(source: IO[bytes], target: int, masker: Masker) -> None:
+    """Copy a stream to its end, masked. Once nobody reads, the command is told by its pipe."""
+    try:
+        with source:
+            while chunk := source.read(_CHUNK):
+                _write(target, masker.feed(chunk))
+            _write(target, masker.end())
+    except BrokenPipeError:
+        pass
+
+
+def _write(target: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(target, view) :]

@@ -1,0 +1,91 @@
+"""Put a key that agents fetch into a running installation, and move its version.
+
+    python -m tests.flows.keys_by_hand give AGENT KEY    (the value on standard input)
+    python -m tests.flows.keys_by_hand move KEY          (likewise)
+
+Runs in the environment of that installation. There is no way yet to paste a
+second value on the console, so the services of the vault are called.
+"""
+
+# ruff: noqa: E402 - the models can be imported once Django is set up.
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from uuid import uuid4
+
+import django
+
+django.setup()
+
+from django.db import transaction
+from django.utils import timezone
+
+from approvals.ports import Actor
+from keyvault.accounts.models import User
+from keyvault.agents.models import Agent
+from keyvault.connections.models import Connection
+from keyvault.crypto.secret import Secret
+from keyvault.inventory import grants
+from keyvault.inventory.models import DeliveryMode, Environment, Key, KeyPermission, KeyState
+from keyvault.vault import services as vault
+
+TESTS = Actor("system", "tests", "Tests")
+
+
+def give(agent_name: str, name: str, value: str) -> None:
+    """Make a live key with a first version and let an agent use it for a day."""
+    now, alice = timezone.now(), User.objects.get(username="alice")
+    agent = Agent.objects.get(name=agent_name)
+    where = Connection.objects.get(provider="manual")
+    with transaction.atomic():
+        key = Key.objects.create(
+            name=name,
+            title=name,
+            environment=where.environment or Environment.objects.first(),
+            connection=where,
+            provider=where.provider,
+            owner=alice,
+            team=agent.team,
+            purpose="tests",
+            volume_per_day=1,
+            delivery_mode=DeliveryMode.PULL,
+            lifetime_days=30,
+            cadence_days=30,
+            created_at=now,
+            state=KeyState.LIVE,
+            live_at=now,
+            expires_at=now + timedelta(days=30),
+        )
+        grants.grant(
+            key=key,
+            holder=agent,
+            permission=KeyPermission.USE,
+            reason="tests",
+            actor=TESTS,
+            now=now,
+            ends_at=now + timedelta(days=1),
+        )
+    move(name, value)
+
+
+def move(name: str, value: str) -> None:
+    """Make a value the current version of a key."""
+    now, key = timezone.now(), Key.objects.get(name=name)
+    credential = vault.Credential(
+        remote_id=f"by-hand-{uuid4()}",
+        remote={},
+        public={},
+        material={"value": Secret.of(value)},
+    )
+    with transaction.atomic():
+        version = vault.begin(key_id=key.pk, request_id=uuid4(), now=now, actor=TESTS)
+        vault.store(
+            version_id=version.pk, credential=credential, provider="manual", now=now, actor=TESTS
+        )
+        vault.promote(version_id=version.pk, now=now, actor=TESTS)
+
+
+if __name__ == "__main__":
+    {"give": give, "move": move}[sys.argv[1]](*sys.argv[2:], sys.stdin.read())
