@@ -25,6 +25,7 @@ def ask_for_key(alice: Visitor, name: str, connection: str) -> str:
         name=name,
         environment="dev",
         allowed_hosts="db.northwind.example",
+        delivery_mode="reveal",
         purpose="An agent reads orders to answer customers.",
         send="1",
         **more,

@@ -273,7 +273,6 @@ def test_running_twice_makes_one_credential(house):
         ({"environment": "nowhere"}, "environment"),
         ({"connection": "nowhere"}, "connection"),
         ({"delivery_mode": "pigeon"}, "delivery_mode"),
-        ({"delivery_mode": "pull"}, "delivery_mode"),
         ({"options": {"evil": "1"}}, "connection"),
         ({"lifetime_days": 3000}, "lifetime_days"),
         ({"cadence_days": 3000}, "cadence_days"),
