@@ -22,6 +22,7 @@ from approvals.relay import Relay
 from keyvault.accounts import tidying
 from keyvault.audit import checkpoints, denials, sequencer
 from keyvault.connections import reconcile
+from keyvault.invalidation import services as invalidation
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("reconcile", 5, 60.0, lambda: reconcile.run(now=timezone.now())),
         Duty("refusals", 6, 15.0, lambda: denials.flush(timezone.now())),
         Duty("tidy", 7, 600.0, lambda: tidying.tidy(now=timezone.now())),
+        Duty("forget", 8, 60.0, lambda: invalidation.forget(now=timezone.now())),
     )
 
 
