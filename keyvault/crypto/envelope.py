@@ -12,8 +12,8 @@ once, and the budget of the keyring bounds the uses of the key-encryption key.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -44,8 +44,7 @@ class Refused(Exception):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """The place a value belongs to. `number` is a version number, or 0.
 
     Holds ids and field names only: a remote key-encryption key may log it.
@@ -105,15 +104,24 @@ def bind(context: Context, kek_id: bytes) -> bytes:
     Every part carries its length in four bytes, so that no two contexts share
     one encoding.
     """
-    parts = (
-        _HEADER,
-        context.kind.encode(),
-        str(context.id).encode(),
-        str(context.number).encode(),
-        context.field.encode(),
-        kek_id,
+    return (
+        _part(_HEADER)
+        + _text_part(context.kind)
+        + _part(str(context.id).encode())
+        + _text_part(str(context.number))
+        + _text_part(context.field)
+        + _part(kek_id)
     )
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def _part(content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + content
+
+
+@lru_cache(maxsize=512)
+def _text_part(text: str) -> bytes:
+    """Return the part of a kind, number or field: few of them, asked for at every read."""
+    return _part(text.encode())
 
 
 def _split(blob: bytes) -> tuple[bytes, bytes, bytes, bytes]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
@@ -29,6 +27,9 @@ from keyvault.inventory import naming
 
 log = logging.getLogger(__name__)
 
+# Writes opened values into an answer.
+Shape = Callable[[list[tuple[Facts, dict[str, bytearray]]]], Answer]
+
 CURRENT = "current"
 _DIGITS = 9
 _NAME = re.compile(naming.NAME_PATTERN)
@@ -36,8 +37,7 @@ _NAME = re.compile(naming.NAME_PATTERN)
 _NOTHING = entries.pack(Entry(UUID(int=0), None, (), ()))
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who asks, as far as the request itself says: the token's text, the source, our request id."""
 
     token: str
@@ -46,16 +46,11 @@ class Caller:
 
 
 class Found(NamedTuple):
-    """A version that the caller may read now."""
+    """A version that the caller may read now, and what an answer says of it."""
 
-    name: str
+    facts: Facts
     entry: Entry
     version: Version
-    not_after: datetime | None
-
-    def facts(self) -> Facts:
-        """Return what an answer says beside the value."""
-        return answers.facts(self.name, self.entry, self.version, self.not_after)
 
 
 class Reads:
@@ -81,21 +76,16 @@ class Reads:
         """Answer with one key. `known`: the tags of the asker's copies. Raises Problem."""
         who = self.bearer(caller)
         found = self.find(who, [name], wanted)
-        facts = found[0].facts()
-        if known and facts.etag in known:
-            return answers.unchanged(facts)
+        if known and found[0].facts.etag in known:
+            return answers.unchanged(found[0].facts)
         found = await self.record(caller, who, found, Door.KEY)
-        with self.opened(found) as values:
-            return answers.of_key(found[0].facts(), values[0])
+        return self.hand_out(found, _as_one)
 
     async def keys(self, caller: Caller, names: Sequence[str]) -> Answer:
         """Answer with several keys, or with none of them. Raises Problem."""
         who = self.bearer(caller)
-        found = self.find(who, names, CURRENT)
-        found = await self.record(caller, who, found, Door.BATCH)
-        with self.opened(found) as values:
-            facts = [one.facts() for one in found]
-            return answers.of_keys(list(zip(facts, values, strict=True)))
+        found = await self.record(caller, who, self.find(who, names, CURRENT), Door.BATCH)
+        return self.hand_out(found, answers.of_keys)
 
     def bearer(self, caller: Caller) -> Bearer:
         """Return who asks. Raises Problem: stale, bad token, a person's token, too many."""
@@ -112,13 +102,18 @@ class Reads:
         `wanted`: `current`, or the number of a current or previous version.
         """
         now = self._clock.moment()
-        found = [self._one(who, name, wanted, now) for name in names]
-        missing = [name for name, one in zip(names, found, strict=True) if one is None]
+        found, missing = [], []
+        for name in names:
+            one = self._one(who, name, wanted, now)
+            if one is None:
+                missing.append(name)
+            else:
+                found.append(one)
         if missing:
             refusal = problems.no_key(missing, self._console)
             refusal.principal = str(who.agent.id)
             raise refusal
-        return [one for one in found if one is not None]
+        return found
 
     async def record(
         self, caller: Caller, who: Bearer, found: list[Found], door: Door
@@ -126,42 +121,28 @@ class Reads:
         """Write the read down and return what may still be opened after that. Raises Problem."""
         cache, epoch = self._follower.cache, self._follower.cache.epoch
         at = self._clock.now()
+        reads = [_read(caller, who, one, at=at, door=door) for one in found]
         try:
-            await self._readlog.append(
-                tuple(
-                    Read(
-                        at=at,
-                        agent_id=who.agent.id,
-                        token=who.token.public_id,
-                        key_id=one.entry.id,
-                        key=one.name,
-                        number=one.version.number,
-                        door=door,
-                        source=caller.source,
-                        request=caller.request,
-                    )
-                    for one in found
-                )
-            )
+            await self._readlog.append(tuple(reads))
         except LogUnavailable:
             raise problems.no_log() from None
         if self._follower.cache is cache and cache.epoch == epoch and self._lease.holds():
             return found
         return self._again(caller, found)
 
-    @contextmanager
-    def opened(self, found: Sequence[Found]) -> Iterator[list[dict[str, bytearray]]]:
-        """Open the values of each version and zero them afterwards. Raises Problem."""
-        values: list[dict[str, bytearray]] = []
+    def hand_out(self, found: Sequence[Found], shape: Shape) -> Answer:
+        """Open the values of each version, let them be written out, and zero them. Raises Problem."""
+        keys: list[tuple[Facts, dict[str, bytearray]]] = []
         try:
             for one in found:
-                values.append({})
+                values: dict[str, bytearray] = {}
+                keys.append((one.facts, values))
                 for field, blob in one.version.fields.items():
-                    values[-1][field] = self._value(one, field, blob)
-            yield values
+                    values[field] = self._value(one, field, blob)
+            return shape(keys)
         finally:
-            for fields in values:
-                for value in fields.values():
+            for _, values in keys:
+                for value in values.values():
                     value[:] = bytes(len(value))
 
     def _bearer(self, caller: Caller) -> Bearer:
@@ -180,7 +161,7 @@ class Reads:
         The versions are those on record, also when another one is current by now.
         """
         who = self._bearer(caller)
-        return [self.find(who, [one.name], str(one.version.number))[0] for one in found]
+        return [self.find(who, [one.facts.name], str(one.facts.number))[0] for one in found]
 
     def _one(self, who: Bearer, name: str, wanted: str, now: datetime) -> Found | None:
         """Return a version that may be read, or None. A key that is not there takes the same steps."""
@@ -192,7 +173,8 @@ class Reads:
         version = entry.current() if wanted == CURRENT else entry.numbered(int(wanted))
         if ends_at is None or version is None:
             return None
-        return Found(name, entry, version, None if ends_at is rights.NEVER else ends_at)
+        not_after = None if ends_at is rights.NEVER else ends_at
+        return Found(answers.facts(name, entry, version, not_after), entry, version)
 
     def _value(self, one: Found, field: str, blob: bytes) -> bytearray:
         try:
@@ -202,9 +184,27 @@ class Reads:
         except Refused:
             # Without the traceback: it would add frames that hold key material.
             log.error(  # noqa: TRY400
-                "version %d of %s does not open in its place", one.version.number, one.name
+                "version %d of %s does not open in its place", one.facts.number, one.facts.name
             )
             raise problems.broken() from None
+
+
+def _as_one(keys: list[tuple[Facts, dict[str, bytearray]]]) -> Answer:
+    return answers.of_key(*keys[0])
+
+
+def _read(caller: Caller, who: Bearer, one: Found, *, at: float, door: Door) -> Read:
+    return Read(
+        at=at,
+        agent_id=who.agent.id,
+        token=who.token.public_id,
+        key_id=one.entry.id,
+        key=one.facts.name,
+        number=one.facts.number,
+        door=door,
+        source=caller.source,
+        request=caller.request,
+    )
 
 
 def version_number(text: str) -> str:

@@ -6,10 +6,11 @@ the log half, which makes a record durable.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
+
+import msgspec
 
 
 class LogUnavailable(Exception):
@@ -31,8 +32,7 @@ class Door(StrEnum):
     VAULT = "vault"
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(msgspec.Struct, frozen=True, gc=False):
     """One version of one key that is about to be handed to one agent.
 
     at: seconds since 1970, UTC. `token` is the public id of the bearer's token.
