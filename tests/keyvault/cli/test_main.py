@@ -70,7 +70,7 @@ def test_it_answers_in_under_100_ms():
         (["fly"], "there is no command 'fly'. Commands: up, test"),
         (["up", "--prot", "1"], "unrecognized arguments: --prot 1. See: keyvault up --help"),
         (["demo", "code"], "required: name"),
-        (["audit", "burn"], "audit takes verify, export or search"),
+        (["audit", "burn"], "audit takes verify, export, search or read"),
         (["verify"], "verify takes a file"),
         (["verify", "no-such-file"], "no-such-file does not exist"),
         (["check", "nonsense"], "there is no check 'nonsense'"),
