@@ -227,7 +227,7 @@ def _by_key(found: QuerySet[UsageHour]) -> tuple[Part, ...]:
     return tuple(Part("key", row["key__name"], row["total"], row["last"]) for row in rows)
 
 
-def _newest(groups: QuerySet[UsageHour, dict[str, Any]]) -> QuerySet[UsageHour, dict[str, Any]]:
+def _newest(groups: QuerySet[UsageHour, Any]) -> QuerySet[UsageHour, Any]:
     """Return groups with their sum and their newest use, the newest first."""
     return groups.annotate(total=Sum("count"), last=Max("last_at")).order_by("-last")
 
