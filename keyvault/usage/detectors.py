@@ -116,18 +116,18 @@ def _volume(declared: Declared, uses: Sequence[Use], _rights: _Rights) -> Iterat
 
 
 def _ended(declared: Declared, uses: Iterable[Use], rights: _Rights) -> Iterator[Deviation]:
-    for use in _last_of_each(uses):
-        if use.agent_id not in rights:
+    for agent_id, use in _last_of_each(uses):
+        if agent_id not in rights:
             sentence = f"{use.who} uses {declared.name} and was never granted it."
             yield Deviation(ENDED, _id(use), sentence, _seen(use))
-        elif (end := rights[use.agent_id]) is not None and use.last_at > end + LEEWAY:
+        elif (end := rights[agent_id]) is not None and use.last_at > end + LEEWAY:
             sentence = f"{use.who} used {declared.name} after its right to do so had ended."
             yield Deviation(ENDED, _id(use), sentence, _seen(use) | {"ended_at": end.isoformat()})
 
 
 def _by_hand(declared: Declared, uses: Iterable[Use], _rights: _Rights) -> Iterator[Deviation]:
     if declared.is_by_hand:
-        for use in _last_of_each(use for use in uses if use.is_reported):
+        for _, use in _last_of_each(use for use in uses if use.is_reported):
             sentence = (
                 f"{use.who} uses {declared.name}, whose value a person reads once: "
                 "somebody has copied it into a program."
@@ -135,7 +135,7 @@ def _by_hand(declared: Declared, uses: Iterable[Use], _rights: _Rights) -> Itera
             yield Deviation(BY_HAND, _id(use), sentence, _seen(use))
 
 
-def _last_of_each(uses: Iterable[Use]) -> Iterable[Use]:
+def _last_of_each(uses: Iterable[Use]) -> Iterable[tuple[UUID, Use]]:
     """Return the newest use of each agent."""
     found: dict[UUID, Use] = {}
     for use in uses:
@@ -143,7 +143,7 @@ def _last_of_each(uses: Iterable[Use]) -> Iterable[Use]:
             before = found.get(use.agent_id)
             if before is None or use.last_at > before.last_at:
                 found[use.agent_id] = use
-    return found.values()
+    return found.items()
 
 
 def _id(use: Use) -> str:

@@ -12,11 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Max, QuerySet, Sum
+from django.db.models import Max, QuerySet
+from django.db.models import Sum as Total
 from django.db.models.functions import Now, TruncDay
 
-from keyvault.usage import rollups
+from keyvault.usage import rollups, sums
 from keyvault.usage.models import UsageEvent, UsageHour, UsageKind
+from keyvault.usage.sums import Sum
 
 HOURS, DAYS = 24, 30
 LONGEST = timedelta(days=90)
@@ -84,24 +86,9 @@ class Single:
 
 def usage_of(key_id: UUID, *, since: datetime, now: datetime) -> Usage:
     """Return the use of a key; `since` lies at most 90 days back. The caller has passed its gate."""
-    rows = UsageHour.objects.filter(key=key_id)
-    start, found = _span(rows, since, now)
-    whole = found.aggregate(total=Sum("count"), hosts=Count("host", distinct=True))
-    by_user, users = _by_user(found)
-    day = _by_kind(rows, now)
-    return Usage(
-        since=start,
-        total=whole["total"] or 0,
-        last_at=_last_at(rows),
-        by_hour=by_hour(rows, now=now),
-        by_day=by_day(found, since=start, now=now),
-        by_user=by_user,
-        by_host=_by_host(found),
-        users=users,
-        hosts=whole["hosts"],
-        reported_day=day.get(UsageKind.REPORTED, 0),
-        read_day=day.get(UsageKind.GATEWAY, 0),
-    )
+    start, recent = _span(since, now), _first_hour(now)
+    found = sums.of_key(key_id, since=start, recent=recent, most=SHOWN)
+    return _usage(found, UsageHour.objects.filter(key=key_id), since=start, now=now)
 
 
 def usage_by(
@@ -109,16 +96,40 @@ def usage_by(
 ) -> Usage:
     """Return the use of keys by an agent; `keys` narrows it to those that the reader may see."""
     rows = UsageHour.objects.filter(agent=agent_id)
-    if keys is not None:
-        rows = rows.filter(key__in=list(keys))
-    start, found = _span(rows, since, now)
+    wanted = None if keys is None else list(keys)
+    if wanted is not None:
+        rows = rows.filter(key__in=wanted)
+    start, recent = _span(since, now), _first_hour(now)
+    found = sums.by_agent(agent_id, since=start, recent=recent, most=SHOWN, keys=wanted)
+    return _usage(found, rows, since=start, now=now)
+
+
+def _usage(
+    found: Mapping[str, Sequence[Sum]],
+    rows: QuerySet[UsageHour],
+    *,
+    since: datetime,
+    now: datetime,
+) -> Usage:
+    by_kind = {one.kind: one.total for one in found[sums.KIND]}
+    users, hosts = found[sums.USER], found[sums.HOST]
     return Usage(
-        since=start,
-        total=found.aggregate(total=Sum("count"))["total"] or 0,
-        last_at=_last_at(rows),
-        by_hour=by_hour(rows, now=now),
-        by_day=by_day(found, since=start, now=now),
-        by_key=_by_key(found),
+        since=since,
+        total=sum(one.total for one in found[sums.DAY]),
+        last_at=max((one.last_at for one in found[sums.DAY]), default=None) or _last_at(rows),
+        by_hour=_hours({one.at: one.total for one in found[sums.HOUR]}, now),
+        by_day=_days({one.at: one.total for one in found[sums.DAY]}, since, now),
+        by_user=tuple(_user(one) for one in users),
+        by_host=tuple(
+            Part(one.kind or "", one.host or "", one.total, one.last_at) for one in hosts
+        ),
+        by_key=tuple(
+            Part("key", one.key, one.total, one.last_at) for one in found[sums.KEY] if one.key
+        ),
+        users=users[0].places if users else 0,
+        hosts=hosts[0].places if hosts else 0,
+        reported_day=by_kind.get(UsageKind.REPORTED, 0),
+        read_day=by_kind.get(UsageKind.GATEWAY, 0),
     )
 
 
@@ -136,7 +147,9 @@ def last_use(key_id: UUID) -> datetime | None:
 def days_of(key_id: UUID, *, now: datetime) -> tuple[Bucket, ...]:
     """Return the use of a key on each of the last 30 days, today last."""
     since = first_day(now)
-    return by_day(UsageHour.objects.filter(key=key_id, hour__gte=since), since=since, now=now)
+    rows = UsageHour.objects.filter(key=key_id, hour__gte=since)
+    found = rows.annotate(day=TruncDay("hour", tzinfo=UTC)).values_list("day")
+    return _days(dict(found.annotate(Total("count")).order_by()), since, now)
 
 
 def first_day(now: datetime) -> datetime:
@@ -164,39 +177,27 @@ def latest_reports(key_id: UUID, *, now: datetime, most: int = SHOWN) -> list[Si
     ]
 
 
-def by_hour(rows: QuerySet[UsageHour], *, now: datetime) -> tuple[Bucket, ...]:
-    """Return the sums of the running hour and the 23 before it, oldest first."""
-    first = _first_hour(now)
-    found = rows.filter(hour__gte=first).values_list("hour").annotate(Sum("count"))
-    sums = dict(found.order_by())
-    hours = (first + timedelta(hours=number) for number in range(HOURS))
-    return tuple(Bucket(hour, sums.get(hour, 0)) for hour in hours)
+def _hours(totals: Mapping[datetime | None, int], now: datetime) -> tuple[Bucket, ...]:
+    """Return the running hour and the 23 before it, oldest first."""
+    hours = (_first_hour(now) + timedelta(hours=number) for number in range(HOURS))
+    return tuple(Bucket(hour, totals.get(hour, 0)) for hour in hours)
 
 
-def by_day(rows: QuerySet[UsageHour], *, since: datetime, now: datetime) -> tuple[Bucket, ...]:
-    """Return the sums of each day from that of `since` to today (UTC), oldest first."""
-    found = rows.annotate(day=TruncDay("hour", tzinfo=UTC)).values_list("day")
-    sums = dict(found.annotate(Sum("count")).order_by())
+def _days(
+    totals: Mapping[datetime | None, int], since: datetime, now: datetime
+) -> tuple[Bucket, ...]:
+    """Return each day from that of `since` to today (UTC), oldest first."""
     first = _day_of(since)
-    days = ((_day_of(now) - first).days) + 1
-    moments = (first + timedelta(days=number) for number in range(days))
-    return tuple(Bucket(day, sums.get(day, 0)) for day in moments)
+    days = (first + timedelta(days=number) for number in range((_day_of(now) - first).days + 1))
+    return tuple(Bucket(day, totals.get(day, 0)) for day in days)
 
 
-def _span(
-    rows: QuerySet[UsageHour], since: datetime, now: datetime
-) -> tuple[datetime, QuerySet[UsageHour]]:
-    start = rollups.hour_of(max(since, now - LONGEST))
-    return start, rows.filter(hour__gte=start)
+def _span(since: datetime, now: datetime) -> datetime:
+    return rollups.hour_of(max(since, now - LONGEST))
 
 
 def _first_hour(now: datetime) -> datetime:
     return rollups.hour_of(now) - timedelta(hours=HOURS - 1)
-
-
-def _by_kind(rows: QuerySet[UsageHour], now: datetime) -> dict[str, int]:
-    found = rows.filter(hour__gte=_first_hour(now)).values_list("kind").annotate(Sum("count"))
-    return dict(found.order_by())
 
 
 def _last_at(rows: QuerySet[UsageHour]) -> datetime | None:
@@ -206,37 +207,12 @@ def _last_at(rows: QuerySet[UsageHour]) -> datetime | None:
     return found
 
 
-def _by_user(found: QuerySet[UsageHour]) -> tuple[tuple[Part, ...], int]:
-    grouped = found.values("agent_id", "agent__name", "user__name")
-    rows = list(_newest(grouped)[: SHOWN + 1])
-    count = len(rows) if len(rows) <= SHOWN else grouped.distinct().count()
-    shown = tuple(
-        Part(_kind(row), _name(row), row["total"], row["last"], row["agent_id"])
-        for row in rows[:SHOWN]
-    )
-    return shown, count
-
-
-def _by_host(found: QuerySet[UsageHour]) -> tuple[Part, ...]:
-    rows = _newest(found.exclude(host="").values("kind", "host"))[:SHOWN]
-    return tuple(Part(row["kind"], row["host"], row["total"], row["last"]) for row in rows)
-
-
-def _by_key(found: QuerySet[UsageHour]) -> tuple[Part, ...]:
-    rows = _newest(found.values("key__name"))[:SHOWN]
-    return tuple(Part("key", row["key__name"], row["total"], row["last"]) for row in rows)
-
-
-def _newest(groups: QuerySet[UsageHour, dict[str, Any]]) -> QuerySet[UsageHour, dict[str, Any]]:
-    """Return groups with their sum and their newest use, the newest first."""
-    return groups.annotate(total=Sum("count"), last=Max("last_at")).order_by("-last")
-
-
 _UNKNOWN = "somebody unknown"
 
 
-def _kind(row: Mapping[str, Any]) -> str:
-    return _AGENT if row["agent_id"] else _USER
+def _user(one: Sum) -> Part:
+    kind = _AGENT if one.agent_id else _USER
+    return Part(kind, one.who or _UNKNOWN, one.total, one.last_at, one.agent_id)
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -57,13 +57,7 @@ def card(key: Key, *, now: datetime) -> Card:
 def of_key(person: User, key: Key, *, now: datetime) -> dict[str, Any]:
     """Return everything that the usage section of a key shows."""
     usage = selectors.usage_of(key.pk, since=selectors.first_day(now), now=now)
-    return {
-        "usage": usage,
-        "use": _card(usage.by_day, usage.last_at),
-        "hours": _hours(usage),
-        "hours_label": _hours_label(usage),
-        "load": load(usage, key.volume_per_day),
-        "hosts": [(part, _host(key, part)) for part in usage.by_host],
+    return shown(key, usage, declared=key.volume_per_day) | {
         "agents_seen": agents.names_seen(person, [part.id for part in usage.by_user if part.id]),
         "reports": selectors.latest_reports(key.pk, now=now),
         "notices": [
@@ -71,6 +65,18 @@ def of_key(person: User, key: Key, *, now: datetime) -> dict[str, Any]:
             for finding in findings.for_subject("key", str(key.pk))
             if finding.kind in detectors.KINDS
         ],
+    }
+
+
+def shown(key: Key, usage: Usage, *, declared: int) -> dict[str, Any]:
+    """Return the use of a key as drawings and rows. declared: uses a day."""
+    return {
+        "usage": usage,
+        "use": _card(usage.by_day, usage.last_at),
+        "hours": _hours(usage),
+        "hours_label": _hours_label(usage),
+        "load": load(usage, declared),
+        "hosts": [(part, _host(key, part)) for part in usage.by_host],
     }
 
 

@@ -17,7 +17,8 @@ from django.urls import include, path
 from django.utils import timezone
 
 from keyvault.accounts import gates
-from keyvault.web import geometry, shell, trust, vocabulary
+from keyvault.usage import selectors
+from keyvault.web import geometry, shell, trust, usage_parts, vocabulary
 
 LONG = "x" * 61 + "end"
 HOSTILE = (
@@ -143,8 +144,75 @@ def components(now: datetime) -> dict[str, object]:
     }
 
 
+def usage(now: datetime) -> dict[str, object]:
+    """Return the use of a key at its worst: too much of it, unknown users, hostile hosts."""
+    days = tuple(selectors.Bucket(now - timedelta(days=29 - n), n * 7919 % 9000) for n in range(30))
+    hours = tuple(
+        selectors.Bucket(
+            (now - timedelta(hours=23 - n)).replace(minute=0), 0 if n % 5 == 0 else n * 997 % 800
+        )
+        for n in range(24)
+    )
+    users = tuple(
+        selectors.Part(kind, name, count, now - timedelta(hours=count % 90))
+        for kind, name, count in (
+            ("agent", "refund-bot", 1_234_567),
+            ("agent", LONG, 12),
+            ("user", HOSTILE, 1),
+            ("user", "somebody unknown", 3),
+        )
+    )
+    hosts = tuple(
+        selectors.Part(kind, name, 41, now)
+        for kind, name in (("reported", LONG), ("gateway", "192.0.2.7"), ("reported", "*"))
+    )
+    found = selectors.Usage(
+        since=days[0].at,
+        total=1_234_583,
+        last_at=now - timedelta(minutes=3),
+        by_hour=hours,
+        by_day=days,
+        by_user=users,
+        by_host=hosts,
+        users=71,
+        hosts=204,
+        reported_day=9412,
+    )
+    key = SimpleNamespace(name="ledger-reader", allowed_hosts=["db.example.com"])
+    return {
+        "key": key,
+        "agent": SimpleNamespace(name="refund-bot"),
+        "agents_seen": frozenset(),
+        **usage_parts.shown(key, found, declared=1000),
+        "notices": [
+            SimpleNamespace(
+                get_kind_display="Key used for an undeclared host", sentence=HOSTILE, opened_at=now
+            )
+        ],
+        "reports": [
+            selectors.Single(now, "refund-bot", LONG, 9000, 2),
+            selectors.Single(now, HOSTILE, "", 1, None),
+        ],
+    }
+
+
+def no_usage(now: datetime) -> dict[str, object]:
+    """Return a key that nobody has used."""
+    nothing = selectors.Usage(
+        since=now,
+        total=0,
+        last_at=None,
+        by_hour=(selectors.Bucket(now, 0),) * 24,
+        by_day=(selectors.Bucket(now, 0),) * 30,
+    )
+    key = SimpleNamespace(name="quiet-key", allowed_hosts=[])
+    return {"key": key, **usage_parts.shown(key, nothing, declared=1000)}
+
+
 STATES = {
     "components": ("states/components.html", components),
+    "usage": ("states/usage.html", usage),
+    "no-usage": ("states/usage.html", no_usage),
 }
 
 

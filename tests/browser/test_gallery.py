@@ -5,7 +5,7 @@ from django.conf import settings as django_settings
 
 from tests.browser import harness
 
-STATES = ("components",)
+STATES = ("components", "usage", "no-usage")
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
 from keyvault import duties
 from keyvault.audit.models import Event
@@ -49,9 +50,14 @@ def _day(parent: str, at: datetime) -> None:
 @pytest.fixture(autouse=True)
 def _as_it_was():
     yield
+    yesterday = f"{timezone.now() - timedelta(days=1):%Y%m%d}"
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
         cursor.execute("DROP TABLE IF EXISTS keyvault_usageevent_other")
+        for parent in ("keyvault_usageevent", "keyvault_readevent"):
+            for name in _partitions(parent) - {"other"}:
+                if name < yesterday:
+                    cursor.execute(f"DROP TABLE {parent}_{name}")
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute("SELECT keyvault_make_usage_days(), keyvault_make_read_days()")
 
