@@ -13,6 +13,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddField("accesstoken", "epoch", models.PositiveIntegerField(null=True)),
         migrations.CreateModel(
             name="DeviceLogin",
             fields=[
