@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keyvault.api import document, problems, urls
 from keyvault.audit.events import EVENTS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +43,32 @@ def test_every_event_is_documented_with_its_fields():
     assert set(rows) == set(EVENTS)
     for name, fields in EVENTS.items():
         assert set(re.findall(r"`([a-z_]+)`", rows[name])) == set(fields), name
+
+
+def test_every_operation_of_the_api_is_documented_and_no_other():
+    described = {
+        (operation["operationId"], f"{method.upper()} `{path}`")
+        for path, method, operation in document.operations(urls.openapi())
+    }
+    rows = re.findall(
+        r"^\| `([a-zA-Z]+)` \| ([A-Z]+ `/api/v1/[^`]*`) \|",
+        (ROOT / "docs/api.md").read_text(),
+        re.MULTILINE,
+    )
+
+    assert set(rows) == described
+
+
+def test_every_problem_of_the_api_is_documented_as_it_is_sent():
+    rows = re.findall(
+        r"^\| `([a-z-]+)` \| (\d{3}) \| (.*?) \| (.*?) \|$",
+        (ROOT / "docs/api.md").read_text(),
+        re.MULTILINE,
+    )
+
+    assert {name: (int(status), title, mend) for name, status, title, mend in rows} == {
+        name: (kind.status, kind.title, kind.mend) for name, kind in problems.KINDS.items()
+    }
 
 
 def test_links_between_pages_lead_somewhere():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -153,7 +154,7 @@ def material(request: Request) -> dict[str, JSON]:
         nonce=request.nonce,
         reason=request.reason,
         ticket=request.ticket,
-        asked_by=_asker(request.asked_by),
+        asked_by=asdict(request.asked_by) if request.asked_by else None,
     )
 
 

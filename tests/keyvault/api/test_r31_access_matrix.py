@@ -1,0 +1,217 @@
+"""R31 and R32: every operation of the document, by every role, on own, foreign and deleted things.
+
+The cells come from the document, so that an operation that is added later is
+in the matrix at once, and fails it until its cells are named here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+
+from approvals import services
+from keyvault.accounts import services as accounts
+from keyvault.accounts.selectors import team_by_slug as accounts_of
+from keyvault.agents.models import AccessToken
+from keyvault.api import document, limits, urls
+from keyvault.inventory import selectors
+from tests import cast as people
+from tests.keyvault.agents import builders
+from tests.keyvault.api.conftest import Caller
+from tests.keyvault.api.test_requests import creation
+
+pytestmark = pytest.mark.django_db
+ROLES = (
+    "alice",
+    "bob",
+    "carol",
+    "dave",
+    "frank",
+    "mallory",
+    "own agent",
+    "other agent",
+    "nobody",
+    "expired",
+)
+PEOPLE = {"alice", "bob", "carol", "dave", "frank", "mallory"}
+LOOKERS = {"alice", "carol", "dave", "frank"}  # Owner, team and backup, auditor, administrator.
+STRANGERS = {"nobody", "expired"}
+THINGS = ("own", "foreign", "deleted", "missing")
+
+# Who gets 2xx, for each operation and thing; every other cell is a refusal. "own" is alice's
+# and her team's, "foreign" is mallory's, "deleted" was given up before it lived.
+ALLOWED = {
+    ("listKeys", "-"): set(ROLES) - STRANGERS,
+    ("listAgents", "-"): set(ROLES) - STRANGERS,
+    ("listRequests", "-"): set(ROLES) - STRANGERS,
+    ("listEvents", "-"): {"dave"},
+    ("getKey", "own"): LOOKERS | {"own agent"},
+    ("getKey", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    ("listVersions", "own"): LOOKERS | {"own agent"},
+    ("listVersions", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    ("getAgent", "own"): LOOKERS | {"own agent"},
+    ("getAgent", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    # bob decides about it, carol stands in for the owner, auditors and administrators look.
+    ("getRequest", "own"): {"alice", "bob", "carol", "dave", "frank", "own agent"},
+    ("getRequest", "foreign"): {"mallory", "bob", "dave", "frank"},
+    ("getRequest", "deleted"): {"alice", "dave", "frank"},
+    ("reviseRequest", "own"): {"alice"},
+    ("reviseRequest", "foreign"): {"mallory"},
+    ("withdrawRequest", "own"): {"alice", "own agent"},
+    ("withdrawRequest", "foreign"): {"mallory"},
+    ("withdrawRequest", "deleted"): {"alice"},
+    # By the body: whoever may revoke it asks it, and so does an agent that uses it.
+    ("createRequest", "own"): {"alice", "frank", "own agent"},
+    ("createRequest", "foreign"): {"mallory", "frank", "other agent"},
+}
+# Seen and still refused: the thing is no secret to these, and the act is not theirs.
+SEEN_AND_REFUSED = {403, 409}
+
+
+@dataclass
+class Land:
+    """The things of the matrix by name, and who calls."""
+
+    keys: dict[str, str]
+    agents: dict[str, str]
+    requests: dict[str, str]
+    callers: dict[str, Caller] = field(default_factory=dict)
+
+
+@pytest.fixture
+def land(house, as_) -> Land:
+    """Return alice's things, those of mallory's own team, and what was given up."""
+    cast = house.cast
+    with transaction.atomic():
+        accounts.create_team(slug="research", title="Research", now=cast.now, actor=builders.TESTS)
+    people.join(cast.mallory, "research", now=cast.now - people.JOINED_AGO)
+    research = accounts_of("research").group
+    bot = builders.agent(cast, "own-bot")
+    other = builders.agent(cast, "other-bot", owner=cast.mallory, backup_owner=None, team=research)
+    own = house.pull(name="own-key")
+    asked = house.ask(cast.mallory, name="foreign-key", team="research")
+    house.say(cast.bob, asked)
+    house.work()
+    for agent, key in ((bot, own), (other, selectors.by_request(asked.pk))):
+        builders.granted(cast, agent, key)
+    gone = house.ask(name="gone-key")
+    services.withdraw(request_id=gone.pk, person=cast.alice, now=cast.now)
+    open_one = as_(bot).post("/requests", creation(name="asked-key")).json()["id"]
+    theirs = house.ask(cast.mallory, name="their-key", team="research").pk
+    callers = {name: as_(getattr(cast, name)) for name in PEOPLE}
+    callers |= {"own agent": as_(bot), "other agent": as_(other), "nobody": Caller()}
+    callers["expired"] = as_(cast.frank)
+    AccessToken.objects.filter(public_id=callers["expired"].text.split("_")[1]).update(
+        issued_at=cast.now - timedelta(hours=2), expires_at=cast.now - timedelta(hours=1)
+    )
+    return Land(
+        keys={"own": "own-key", "foreign": "foreign-key", "deleted": "gone-key"},
+        agents={"own": "own-bot", "foreign": "other-bot"},
+        requests={"own": open_one, "foreign": str(theirs), "deleted": str(gone.pk)},
+        callers=callers,
+    )
+
+
+def things(path: str) -> tuple[str, ...]:
+    return THINGS if "{" in path or path.endswith("/requests") else ("-",)
+
+
+def cells():
+    for path, method, operation in document.operations(urls.openapi()):
+        about = things(path) if method != "get" or "{" in path else ("-",)
+        for thing in about:
+            yield operation["operationId"], method, path, thing
+
+
+def _address(land: Land, path: str, thing: str) -> str | None:
+    """Return the address of a cell, or None where there is no such thing."""
+    missing = {"name": "missing-name", "request_id": str(uuid4())}
+    of = land.keys if "/keys/" in path else land.agents if "/agents/" in path else land.requests
+    found = re.search(r"{(\w+)}", path)
+    if found is None:
+        return path
+    if thing != "missing" and thing not in of:
+        return None
+    return path.replace(found[0], of.get(thing, missing[found[1]]))
+
+
+def _body(land: Land, operation: str, thing: str):
+    if operation == "reviseRequest":
+        return {"reason": "Another reason."}
+    if operation == "createRequest":
+        name = land.keys.get(thing, "missing-name")
+        return {"kind": "key.revoke", "key": name, "reason": "By the matrix."}
+    return None
+
+
+def _call(land: Land, role: str, cell):
+    operation, method, path, thing = cell
+    address = _address(land, path, thing)
+    if address is None:
+        return None
+    limits.buckets.clear()
+    return land.callers[role].call(method.upper(), address, _body(land, operation, thing))
+
+
+def _plain(answer, land: Land, thing: str) -> str:
+    body = answer.json()
+    body.pop("request_id")
+    text = json.dumps(body)
+    for of in (land.keys, land.agents, land.requests):
+        text = text.replace(of.get(thing, "missing-name"), "missing-name")
+    return text
+
+
+@pytest.mark.parametrize("cell", list(cells()), ids=lambda cell: f"{cell[0]}-{cell[3]}")
+def test_r31_only_the_allowed_cells_succeed_and_hidden_looks_missing(land, cell, record_property):
+    operation, _method, _path, thing = cell
+    allowed = ALLOWED.get((operation, thing), set())
+    # Whoever may act comes last: the first success of a withdrawal would change what follows.
+    tried, wrong = 0, []
+    for role in sorted(ROLES, key=lambda role: role in allowed):
+        answer = _call(land, role, cell)
+        if answer is None:
+            continue
+        tried += 1
+        is_in = answer.status_code < 300
+        if operation == "createRequest" and role in allowed and answer.status_code == 409:
+            is_in = True  # Somebody of the same row has asked it already.
+        if is_in != (role in allowed):
+            wrong.append((role, answer.status_code, answer.content[:200]))
+        if role in STRANGERS:
+            assert answer.status_code == 401
+        elif not is_in and "{" in cell[2] and answer.status_code not in SEEN_AND_REFUSED:
+            missing = _call(land, role, (*cell[:3], "missing"))
+            assert answer.status_code == missing.status_code == 404
+            assert _plain(answer, land, thing) == _plain(missing, land, "missing")
+    assert wrong == []
+    record_property("cells", tried)
+
+
+def test_r31_the_matrix_has_a_cell_for_every_operation_and_role(capsys):
+    found = list(cells())
+
+    known = {operation for operation, _ in ALLOWED}
+    assert {operation for operation, *_ in found} == known
+    with capsys.disabled():
+        print(f"\naccess matrix: {len(found) * len(ROLES)} cells, {len(known)} operations")  # noqa: T201
+
+
+def test_r32_ids_of_another_team_open_nothing_in_query_or_body(land):
+    for role in ("mallory", "other agent"):
+        caller = land.callers[role]
+        for query in ("q=own", "team=payments", "label=own", "connection=orders"):
+            names = [row["name"] for row in caller.get(f"/keys?{query}").json()["items"]]
+            assert "own-key" not in names
+        for body in (
+            {"kind": "secret.reveal", "key": "own-key", "reason": "x"},
+            {"kind": "key.revoke", "key": "own-key", "reason": "x"},
+            {"kind": "grant.give", "key": "own-key", "agent": "other-bot", "reason": "x"},
+        ):
+            assert caller.post("/requests", body).status_code in {403, 404}

@@ -1,0 +1,72 @@
+"""Made-up calls after the document, as every role: never a 5xx, never an answer outside of it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import schemathesis
+from django.core.wsgi import get_wsgi_application
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from keyvault.api import limits
+from tests.keyvault.agents import builders
+
+CHECKS = (
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+)
+# As a process serves it, without what ties a real one to its parent.
+application = get_wsgi_application()
+ROLES = ("alice", "dave", "mallory", "agent", "nobody")
+
+
+def _campaign(role: str, cast, as_, *, examples: int) -> int:
+    """Call every operation with made-up arguments; return how many calls were made."""
+    holder = builders.agent(cast) if role == "agent" else getattr(cast, role, None)
+    headers = {"Authorization": f"Bearer {as_(holder).text}"} if holder else {}
+    schema = schemathesis.openapi.from_wsgi("/api/v1/openapi.json", application)
+    calls = 0
+
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @given(case=operation.as_strategy())
+        @settings(
+            max_examples=examples,
+            database=None,
+            deadline=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def one(case):
+            nonlocal calls
+            calls += 1
+            limits.buckets.clear()
+            response = case.call(headers=headers)
+            case.validate_response(response, checks=CHECKS)
+
+        one()
+    return calls
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("role", ROLES)
+def test_r43_no_made_up_call_breaks_the_api(house, as_, role):
+    assert _campaign(role, house.cast, as_, examples=10) > 60
+
+
+@pytest.mark.campaign
+@pytest.mark.django_db
+@pytest.mark.parametrize("role", ROLES)
+def test_r43_no_call_of_a_campaign_breaks_the_api(house, as_, role):
+    assert _campaign(role, house.cast, as_, examples=int(os.environ.get("EXAMPLES", "500"))) > 3000
