@@ -247,7 +247,7 @@ class AccessToken(models.Model):
     The token itself is not here: `public_id` finds the row, `digest` is its
     keyed digest. `keys` narrows it to named keys; none means every key granted.
     Whatever it was derived from (`parent`, `client`, `binding`) takes it along
-    when it ends.
+    when it ends; a person's ends with the sessions of its `epoch`.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -260,6 +260,7 @@ class AccessToken(models.Model):
     parent = models.ForeignKey("self", models.PROTECT, null=True, related_name="children")
     client = models.ForeignKey(Client, models.PROTECT, null=True, related_name="tokens")
     binding = models.ForeignKey(Binding, models.PROTECT, null=True, related_name="tokens")
+    epoch = models.PositiveIntegerField(null=True)
     keys = ArrayField(models.CharField(max_length=naming.NAME_MAX), null=True)
     holder = models.CharField(max_length=300, blank=True)
     issued_at = models.DateTimeField()

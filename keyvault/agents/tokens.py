@@ -86,6 +86,9 @@ def issue(
     """
     agent, user = (holder, None) if isinstance(holder, Agent) else (None, holder)
     _lock(holder, source, now=now)
+    if user is not None:
+        # The row is locked by now, so no end of sessions slips in between.
+        user.refresh_from_db(fields=["session_epoch"])
     made = tokens.issue(PREFIX)
     parent = source.parent
     row = AccessToken.objects.create(
@@ -93,6 +96,7 @@ def issue(
         digest=made.stored,
         agent=agent,
         user=user,
+        epoch=user.session_epoch if user else None,
         parent=parent,
         client=source.client,
         binding=source.binding,
@@ -146,7 +150,9 @@ def holds(row: AccessToken, *, now: datetime) -> bool:
         return False
     if row.agent is not None:
         return row.agent.state == AgentState.ACTIVE
-    return bool(row.user and row.user.is_active)
+    # What ends a person's sessions (a reset factor, a new password, "everywhere") ends these too.
+    user = row.user
+    return user is not None and user.is_active and user.session_epoch == row.epoch
 
 
 def end(*, tokens_of: Q, cause: str, actor: Actor, now: datetime) -> list[UUID]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -72,6 +71,9 @@ def forget() -> SignedIn | None:
 
 def write(where: Path, content: bytes) -> None:
     """Put a file of mode 0600 in place at once: a reader sees the old one or the new one, whole."""
+    # Only who writes pays for it: it brings along every kind of archive.
+    import tempfile  # noqa: PLC0415
+
     handle, temporary = tempfile.mkstemp(prefix=f".{where.name}.", dir=where.parent)
     try:
         # mkstemp makes it 0600, before a byte is in it.

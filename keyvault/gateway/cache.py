@@ -33,6 +33,7 @@ class Agent:
     """A machine identity that is active now. `holder` is its id as grants name it."""
 
     id: UUID
+    name: str
     holder: bytes
     stays: tuple[Stay, ...] = ()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from keyvault.agents import next_actions
 from keyvault.gateway import answers
 from keyvault.gateway.answers import Answer, Headers
 from keyvault.inventory import naming
@@ -63,9 +64,9 @@ def bad_token(console: str) -> Problem:
         headers=[("www-authenticate", 'Bearer realm="keyvault"')],
         more={
             "next_action": {
-                "do": "token.exchange",
+                "title": "Get a token.",
                 "method": "POST",
-                "url": f"{console}/api/v1/oauth/token",
+                "href": f"{console}/api/v1/oauth/token",
             }
         },
     )
@@ -78,12 +79,22 @@ def person(console: str) -> Problem:
         "people-do-not-read-here",
         "Only agents read values here",
         "A person sees a value through a reveal request, which others approve.",
-        more={"next_action": {"do": "reveal.request", "method": "GET", "url": f"{console}/keys/"}},
+        more={
+            "next_action": {
+                "title": "Ask to see the value on the key's page.",
+                "method": "GET",
+                "href": f"{console}/keys/",
+            }
+        },
     )
 
 
-def no_key(names: list[str], console: str) -> Problem:
-    """Say that there is no such key for the asker, whatever the reason."""
+def no_key(names: list[str], console: str, *, agent: str) -> Problem:
+    """Say that there is no such key for the asker, whatever the reason.
+
+    One request asks for one key, so that of several the first is proposed.
+    """
+    action = next_actions.ask_for_grant(names[0], agent=agent)
     told = ", ".join(names)
     return Problem(
         404,
@@ -92,12 +103,7 @@ def no_key(names: list[str], console: str) -> Problem:
         f"{told}: no key of this name is delivered to you. If it exists, ask to be granted it.",
         more={
             "keys": names,
-            "next_action": {
-                "do": "request.create",
-                "method": "POST",
-                "url": f"{console}/api/v1/requests",
-                "body": {"kind": "grant_access", "keys": names, "permission": "use"},
-            },
+            "next_action": {**action, "href": f"{console}{action['href']}"},
         },
     )
 

@@ -110,7 +110,7 @@ class Reads:
             else:
                 found.append(one)
         if missing:
-            refusal = problems.no_key(missing, self._console)
+            refusal = problems.no_key(missing, self._console, agent=who.agent.name)
             refusal.principal = str(who.agent.id)
             raise refusal
         return found

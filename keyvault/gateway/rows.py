@@ -42,7 +42,7 @@ FROM keyvault_version v JOIN keyvault_sealed s
 WHERE v.key_id = ANY(%s) AND v.state IN ('current', 'previous')
 ORDER BY v.key_id, v.number, s.field
 """
-_AGENTS = "SELECT id, state = 'active' FROM keyvault_agent WHERE id = ANY(%s)"
+_AGENTS = "SELECT id, name, state = 'active' FROM keyvault_agent WHERE id = ANY(%s)"
 _ACTIVE = "SELECT id FROM keyvault_agent WHERE state = 'active'"
 _STAYS = """
 SELECT agent_id, group_id, joined_at, left_at FROM keyvault_agentmembership
@@ -105,8 +105,8 @@ async def _agents(link: Link, ids: Collection[UUID]) -> dict[UUID, Agent | None]
     for agent, *stay in await _all(link, _STAYS, ids):
         stays[agent] += (Stay(*stay),)
     return {
-        ident: Agent(ident, ident.bytes, stays[ident]) if is_active else None
-        for ident, is_active in await _all(link, _AGENTS, ids)
+        ident: Agent(ident, name, ident.bytes, stays[ident]) if is_active else None
+        for ident, name, is_active in await _all(link, _AGENTS, ids)
     }
 
 

@@ -10,6 +10,7 @@ class Migration(migrations.Migration):
     dependencies = [("keyvault", "0012_idempotency")]
 
     operations = [
+        migrations.AddField("accesstoken", "epoch", models.PositiveIntegerField(null=True)),
         migrations.CreateModel(
             name="DeviceLogin",
             fields=[

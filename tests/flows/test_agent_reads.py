@@ -53,7 +53,8 @@ def follows(stack, identity, argv, *, name: str) -> None:
             argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         try:
-            assert [process.stdout.readline() for _ in range(3)] == ["200\n"] * 3
+            for _ in range(3):
+                assert process.stdout.readline() == "200\n", process.stderr.read()
             accepted.add("vk-second-value")
             by_hand(stack, "move", name, value="vk-second-value")
             time.sleep(5)

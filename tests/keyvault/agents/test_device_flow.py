@@ -256,6 +256,17 @@ def test_a_name_that_steers_is_shown_as_text(cast, client_for):
     assert "<b>" not in page.content.decode()
 
 
+def test_signing_out_everywhere_ends_the_command_line_too(cast, client_for):
+    code = allowed(cast).device_code.reveal().decode()
+    got = poll(code).json()["access_token"]
+    assert tokens.authenticate(got, now=timezone.now())
+
+    client_for(cast.alice).post(reverse("account-sign-out"))
+
+    with pytest.raises(BadToken):
+        tokens.authenticate(got, now=timezone.now())
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_many_that_redeem_at_once_one_gets_a_token(cast):
     made = allowed(cast, timezone.now())

@@ -180,7 +180,8 @@ def test_a_key_that_is_missing_forbidden_or_not_delivered_is_the_same_404(gatewa
         for name, answer in zip(names, answers, strict=True)
     }
     assert len(told) == 1
-    assert answers[0].json()["next_action"]["do"] == "request.create"
+    asked = answers[0].json()["next_action"]["body"]
+    assert (asked["kind"], asked["key"]) == ("grant.give", names[0])
     assert answers[0].headers["content-type"] == "application/problem+json"
 
 
@@ -245,7 +246,7 @@ def test_a_person_is_told_that_values_are_for_agents(gateway, cast):
     answer = _get(gateway, "/v1/keys/ledger-reader", {"Authorization": f"Bearer {token}"})
 
     assert answer.status_code == 403
-    assert answer.json()["next_action"]["do"] == "reveal.request"
+    assert answer.json()["next_action"]["href"].endswith("/keys/")
 
 
 def test_a_suspended_agent_is_nobody(gateway, cast):
