@@ -80,7 +80,7 @@ def move(name: str, value: str) -> None:
         material={"value": Secret.of(value)},
     )
     with transaction.atomic():
-        version = vault.begin(key_id=key.pk, request_id=uuid4(), now=now, actor=TESTS)
+        version = vault.begin(key_id=key.pk, request_id=uuid4(), server={}, now=now, actor=TESTS)
         vault.store(
             version_id=version.pk, credential=credential, provider="manual", now=now, actor=TESTS
         )

@@ -47,7 +47,9 @@ def add_version(cast: Cast, key: Key, value: str, **more: str):
     material = {"value": Secret.of(value)} | {k: Secret.of(v) for k, v in more.items()}
     credential = Credential(remote_id=f"remote-{uuid4()}", remote={}, public={}, material=material)
     with transaction.atomic():
-        version = vault.begin(key_id=key.pk, request_id=uuid4(), now=cast.now, actor=agents.TESTS)
+        version = vault.begin(
+            key_id=key.pk, request_id=uuid4(), server={}, now=cast.now, actor=agents.TESTS
+        )
         vault.store(
             version_id=version.pk,
             credential=credential,
