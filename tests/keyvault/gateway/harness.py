@@ -108,6 +108,11 @@ class Gateway:
             time.sleep(0.02)
         raise AssertionError(f"the gateway never said {status}:\n{self.output()}")
 
+    def worker(self) -> int:
+        """Return the process id of the one that serves."""
+        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return int(found.split()[0])
+
     def stop(self) -> None:
         """End it."""
         if self.process is not None and self.process.poll() is None:
