@@ -10,6 +10,7 @@ its bound from the caller, but never drops what is younger than a week.
 
 import importlib
 
+import django.contrib.postgres.indexes
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
@@ -284,7 +285,9 @@ class Migration(migrations.Migration):
                         condition=Q(agent__isnull=False),
                         name="usage_hour_by_agent",
                     ),
-                    models.Index(fields=["hour"], name="usage_hour_by_time"),
+                    django.contrib.postgres.indexes.BrinIndex(
+                        fields=["hour"], name="usage_hour_by_time", autosummarize=True
+                    ),
                 ],
             },
         ),

@@ -96,7 +96,7 @@ def add(tallies: Iterable[Tally]) -> int:
 
 def drop_before(moment: datetime, *, most: int = 50_000) -> int:
     """Delete sums of hours before a moment, at most `most`; return how many."""
-    old = UsageHour.objects.filter(hour__lt=moment).order_by("hour").values("pk")[:most]
+    old = UsageHour.objects.filter(hour__lt=moment).values("pk")[:most]
     return UsageHour.objects.filter(pk__in=old).delete()[0]
 
 
