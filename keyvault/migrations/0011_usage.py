@@ -175,6 +175,7 @@ BEGIN
         REVOKE ALL ON keyvault_usageevent FROM kv_app;
         GRANT SELECT, INSERT ON keyvault_usageevent TO kv_app;
         GRANT USAGE ON SEQUENCE keyvault_usageevent_id_seq TO kv_app;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON keyvault_usagedue TO kv_app;
         GRANT EXECUTE ON FUNCTION keyvault_make_usage_days(), keyvault_drop_usage_days(integer)
             TO kv_app;
     END IF;

@@ -147,12 +147,14 @@ def test_r39_every_column_of_request_and_key_is_refused(house, as_):
 
 def test_a_revision_clears_what_was_decided_and_only_the_asker_makes_it(house, as_):
     alice = as_(house.cast.alice)
-    made = alice.post("/requests", creation(environment="prod")).json()
+    made = alice.post("/requests", creation(environment="prod", connection="everywhere")).json()
     house.say(house.cast.bob, Request.objects.get(pk=made["id"]))
     path = f"/requests/{made['id']}"
     assert alice.get(path).json()["progress"]["have"] == 1
 
-    body = {"declared": ASKED | {"environment": "prod", "lifetime_days": 30}}
+    body = {
+        "declared": ASKED | {"environment": "prod", "connection": "everywhere", "lifetime_days": 30}
+    }
     assert as_(house.cast.bob).patch(path, body).status_code == 404
     revised = alice.patch(path, body)
 

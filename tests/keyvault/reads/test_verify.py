@@ -127,7 +127,7 @@ MUTATIONS = {
         {"read_stray"},
     ),
     "a segment's row deleted": (
-        lambda p: ReadSegment.objects.filter(process=p, first=11).delete(),
+        lambda p: ReadSegment.objects.filter(process=p, first=11)._raw_delete("default"),
         {"read_stray"},
     ),
 }  # fmt: skip
