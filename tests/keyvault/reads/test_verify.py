@@ -12,6 +12,7 @@ from django.utils import timezone
 from keyvault.audit import checkpoints, sequencer, verify
 from keyvault.audit.reads import segments
 from keyvault.audit.reads.models import ReadEvent, ReadSegment
+from keyvault.usage.models import UsageDue
 from tests.keyvault.reads import builders
 
 pytestmark = pytest.mark.django_db
@@ -59,6 +60,11 @@ def _add(process: object) -> None:
         " WHERE process = %s AND seq = 30",
         process,
     )
+
+
+def _without_segment(process, *, first: int) -> None:
+    UsageDue.objects.filter(segment__process=process, segment__first=first).delete()
+    ReadSegment.objects.filter(process=process, first=first).delete()
 
 
 MUTATIONS = {
@@ -127,7 +133,7 @@ MUTATIONS = {
         {"read_stray"},
     ),
     "a segment's row deleted": (
-        lambda p: ReadSegment.objects.filter(process=p, first=11)._raw_delete("default"),
+        lambda p: _without_segment(p, first=11),
         {"read_stray"},
     ),
 }  # fmt: skip
