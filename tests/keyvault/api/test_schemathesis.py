@@ -6,7 +6,9 @@ import os
 
 import pytest
 import schemathesis
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -27,6 +29,16 @@ CHECKS = (
 # As a process serves it, without what ties a real one to its parent.
 application = get_wsgi_application()
 ROLES = ("alice", "dave", "mallory", "agent", "nobody")
+
+
+@pytest.fixture(autouse=True)
+def _one_connection():
+    """Keep the test's connection: a server closes it after each call, a transaction needs it."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 def _campaign(role: str, cast, as_, *, examples: int) -> int:
