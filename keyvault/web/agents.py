@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
 from keyvault.accounts import gates, sessions
 from keyvault.agents import access, registrations, selectors
 from keyvault.agents import services as agents
-from keyvault.agents.selectors import AgentPage, Filters
+from keyvault.agents.selectors import Filters
 from keyvault.inventory import naming
 from keyvault.web import agent_page
+from keyvault.web.lists import Frame
 
-CHIPS = (
-    ("all", "All", ""),
-    ("mine", "Mine", "owner=me"),
-    ("active", "Active", "state=active"),
-    ("suspended", "Suspended", "state=suspended"),
-    ("outside", "Read outside text", "input=outside"),
-    ("problem", "With a problem", "problem=any"),
+LIST = Frame(
+    "agents",
+    "agent",
+    "agents",
+    chips=(
+        ("all", "All", ""),
+        ("mine", "Mine", "owner=me"),
+        ("active", "Active", "state=active"),
+        ("suspended", "Suspended", "state=suspended"),
+        ("outside", "Read outside text", "input=outside"),
+        ("problem", "With a problem", "problem=any"),
+    ),
 )
 UNPROCESSABLE = 422
 NEW, EDIT = "keyvault/agents/new.html", "keyvault/agents/edit.html"
@@ -109,9 +113,7 @@ def agents_list(request: HttpRequest) -> HttpResponse:
         "now": now,
         "filters": filters,
         "rows": page.rows,
-        "page": _pager(filters, page),
-        "chips": _chips(filters, counts),
-        "tokens": _tokens(filters),
+        **LIST.around(filters, page, counts),
         "is_first_use": not counts["all"],
     }
     return render(request, "keyvault/agents/agents.html", context)
@@ -165,41 +167,3 @@ def edit(request: HttpRequest, name: str) -> HttpResponse:
             form.add_error(None, str(error))
     context = {"nav": "agents", "agent": found, "form": form}
     return render(request, EDIT, context, status=UNPROCESSABLE if form.errors else 200)
-
-
-def _pager(filters: Filters, page: AgentPage) -> dict[str, str]:
-    count = f"{page.count:,}" if page.is_exact else f"more than {page.count:,}"
-    noun = "agent" if page.count == 1 else "agents"
-    return {
-        "newer": _address(filters, before=page.before) if page.before else "",
-        "older": _address(filters, after=page.after) if page.after else "",
-        "note": f"{count} {noun}",
-    }
-
-
-def _chips(filters: Filters, counts: dict[str, int]) -> list[dict[str, Any]]:
-    now = urlencode(filters.active)
-    return [
-        {
-            "label": label,
-            "href": f"{reverse('agents')}?{query}" if query else reverse("agents"),
-            "count": counts[slug],
-            "is_current": query == now,
-        }
-        for slug, label, query in CHIPS
-    ]
-
-
-def _tokens(filters: Filters) -> list[dict[str, str]]:
-    """Return the active filters, each with the address of the list without it."""
-    return [
-        {"name": name, "value": value, "without": _address(filters, drop=name)}
-        for name, value in filters.active
-    ]
-
-
-def _address(filters: Filters, *, drop: str = "", **more: str) -> str:
-    query = dict(filters.active) | ({"sort": filters.sort} if filters.sort != "name" else {})
-    query.pop(drop, None)
-    text = urlencode(query | more)
-    return f"{reverse('agents')}?{text}" if text else reverse("agents")

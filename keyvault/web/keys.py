@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
 
 from django import forms
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 
@@ -20,17 +18,23 @@ from approvals.policy.matching import NoPolicy
 from keyvault.accounts import gates, sessions
 from keyvault.actions import about_keys, reveal_secret, revoke_key
 from keyvault.inventory import selectors
-from keyvault.inventory.selectors import Filters, KeyPage
+from keyvault.inventory.selectors import Filters
 from keyvault.vault import selectors as versions
 from keyvault.web import key_page
+from keyvault.web.lists import Frame
 
-CHIPS = (
-    ("all", "All", ""),
-    ("mine", "Mine", "owner=me"),
-    ("live", "Active", "state=live"),
-    ("expiring", "Expiring in 14 days", "due=expiring"),
-    ("overdue", "Overdue", "due=overdue"),
-    ("revoked", "Revoked", "state=revoked"),
+LIST = Frame(
+    "keys",
+    "key",
+    "keys",
+    chips=(
+        ("all", "All", ""),
+        ("mine", "Mine", "owner=me"),
+        ("live", "Active", "state=live"),
+        ("expiring", "Expiring in 14 days", "due=expiring"),
+        ("overdue", "Overdue", "due=overdue"),
+        ("revoked", "Revoked", "state=revoked"),
+    ),
 )
 UNPROCESSABLE = 422
 REVOKE, REVEAL = "keyvault/keys/revoke.html", "keyvault/keys/ask_reveal.html"
@@ -73,9 +77,7 @@ def keys(request: HttpRequest) -> HttpResponse:
             }
             for key in page.keys
         ],
-        "page": _pager(filters, page),
-        "chips": _chips(filters, counts),
-        "tokens": _tokens(filters),
+        **LIST.around(filters, page, counts),
         "environments": selectors.environments(),
         "is_first_use": not counts["all"],
     }
@@ -180,41 +182,3 @@ def _asked(
     ) as error:
         form.add_error(None, str(error))
     return render(request, template, context, status=UNPROCESSABLE)
-
-
-def _pager(filters: Filters, page: KeyPage) -> dict[str, str]:
-    count = f"{page.count:,}" if page.is_exact else f"more than {page.count:,}"
-    noun = "key" if page.count == 1 else "keys"
-    return {
-        "newer": _address(filters, before=page.before) if page.before else "",
-        "older": _address(filters, after=page.after) if page.after else "",
-        "note": f"{count} {noun}",
-    }
-
-
-def _chips(filters: Filters, counts: dict[str, int]) -> list[dict[str, Any]]:
-    now = urlencode(filters.active)
-    return [
-        {
-            "label": label,
-            "href": f"{reverse('keys')}?{query}" if query else reverse("keys"),
-            "count": counts[slug],
-            "is_current": query == now,
-        }
-        for slug, label, query in CHIPS
-    ]
-
-
-def _tokens(filters: Filters) -> list[dict[str, str]]:
-    """Return the active filters, each with the address of the list without it."""
-    return [
-        {"name": name, "value": value, "without": _address(filters, drop=name)}
-        for name, value in filters.active
-    ]
-
-
-def _address(filters: Filters, *, drop: str = "", **more: str) -> str:
-    query = dict(filters.active) | ({"sort": filters.sort} if filters.sort != "name" else {})
-    query.pop(drop, None)
-    text = urlencode(query | more)
-    return f"{reverse('keys')}?{text}" if text else reverse("keys")
