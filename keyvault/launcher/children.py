@@ -19,6 +19,7 @@ from pathlib import Path
 SUPERVISED = "KEYVAULT_SUPERVISED"
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.05
+_INIT = 1  # The process that inherits orphans.
 _STARTED_AT_FIELD = 19  # proc(5): field 22 of stat, counted from the one after the name.
 
 
@@ -47,7 +48,8 @@ def die_with_parent() -> None:
     if os.environ.get(SUPERVISED) and sys.platform.startswith("linux"):
         parent = os.getppid()
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:
+        # It may have died before the line above, or while this process was still importing.
+        if os.getppid() != parent or parent == _INIT:
             os._exit(1)
 
 
