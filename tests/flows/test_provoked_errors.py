@@ -19,25 +19,27 @@ from tests.servers import Stack
 
 pytestmark = pytest.mark.slow
 
-VALUES = {"slug": "canary-orders", "name": "canary-orders", "uuid": str(uuid.uuid4()), "int": "1"}
+VALUES = {"uuid": str(uuid.uuid4()), "uuidstr": str(uuid.uuid4()), "int": "1"}
+NAME = "canary-orders"
 
 
 def addresses() -> Iterator[str]:
     """Return every address of the console once, with something in place of its parts."""
-    for pattern in flat(get_resolver().url_patterns):
-        route = str(pattern.pattern)
-        if not route.startswith("^"):
-            yield "/" + re.sub(r"<(\w+):\w+>", lambda part: VALUES[part.group(1)], route)
+    for route in flat(get_resolver().url_patterns):
+        if "^" not in route:
+            yield "/" + re.sub(r"<(\w+):\w+>", lambda part: VALUES.get(part[1], NAME), route)
     yield "/keys/..%2f/"
     yield "/nothing/here/"
 
 
-def flat(patterns: list[URLPattern | URLResolver]) -> Iterator[URLPattern]:
+def flat(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:
+    """Return the whole route of every view."""
     for pattern in patterns:
+        route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
-            yield from flat(pattern.url_patterns)
+            yield from flat(pattern.url_patterns, route)
         else:
-            yield pattern
+            yield route
 
 
 def provoke(http: httpx.Client, path: str, canary: str) -> Iterator[httpx.Response]:
