@@ -67,7 +67,7 @@ def deal(cast: Cast, name: str = "ledger-reader", value: str = "s3cret-1", **mor
     return Deal(agent, key, grant, issued.text.reveal().decode(), issued)
 
 
-def until(probe, seconds: float = 5):
+def until(probe, seconds: float = 30):
     """Return what `probe` returns once it is true; fail when that takes too long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
