@@ -17,11 +17,13 @@ from django.test import Client
 from django.utils import timezone
 
 from approvals.ports import Actor
-from keyvault.accounts import factors, selectors, services, sessions, totp
+from keyvault.accounts import factors, services, sessions, totp
 from keyvault.accounts.devices import Lockout, StepUp, TOTPDevice
-from keyvault.accounts.models import Installation, Team, User
+from keyvault.accounts.models import Installation, Membership, Team, User
+from keyvault.audit.models import Event
 from keyvault.crypto.secret import Secret
 from keyvault.inventory.models import Environment
+from tests.rows import Rows
 
 PASSWORD = "correct horse battery staple"
 HOST = Actor("system", "tests", "Tests")
@@ -33,6 +35,7 @@ MEMBERS = {
     "auditors": ("dave",),
     "responders": ("erin",),
 }
+ENVIRONMENTS = {"dev": ("Development", False), "prod": ("Production", True)}
 TEAMS = {"payments": "Payments", "security": "Security"}
 JOINED_AGO = timedelta(days=30)
 
@@ -64,22 +67,39 @@ class Cast:
 
 
 def assemble(*, now: datetime | None = None) -> Cast:
-    """Make the cast in the database, enrolled and out of solo mode."""
+    """Make the cast in an empty database, enrolled and out of solo mode."""
     cast = Cast(now=now or timezone.now())
-    then = cast.now - JOINED_AGO
     with transaction.atomic():
-        services.seed_roles(now=then)
-        for slug, title in TEAMS.items():
-            services.create_team(slug=slug, title=title, now=then, actor=HOST)
-        for name in PEOPLE:
-            setattr(cast, name, person(name, now=then))
-        for slug, names in MEMBERS.items():
-            setattr(cast, slug, selectors.team_by_slug(slug))
-            for name in names:
-                join(getattr(cast, name), slug, now=then)
-        _environments(cast, then)
-        Installation.objects.update(set_up_at=then)
+        Installation.objects.all().delete()
+        _ROWS.put(cast.now - JOINED_AGO)
+    for user in User.objects.filter(username__in=PEOPLE):
+        setattr(cast, user.username, user)
+    for team in Team.objects.select_related("group").filter(slug__in=MEMBERS):
+        setattr(cast, team.slug, team)
+    for environment in Environment.objects.filter(slug__in=ENVIRONMENTS):
+        setattr(cast, environment.slug, environment)
     return cast
+
+
+def _make(then: datetime) -> None:
+    """Make everybody by the services of the product."""
+    services.seed_roles(now=then)
+    for slug, title in TEAMS.items():
+        services.create_team(slug=slug, title=title, now=then, actor=HOST)
+    users = {name: person(name, now=then) for name in PEOPLE}
+    for slug, names in MEMBERS.items():
+        for name in names:
+            join(users[name], slug, now=then)
+    for slug, (title, protected) in ENVIRONMENTS.items():
+        Environment.objects.create(slug=slug, title=title, protected=protected, created_at=then)
+    Installation.objects.update(set_up_at=then)
+
+
+_ROWS = Rows(
+    _make,
+    (Group, User, Team, Membership, TOTPDevice, Environment, Installation, Event),
+    renamed=User,
+)
 
 
 def person(name: str, *, now: datetime, enrolled: bool = True, password: str = PASSWORD) -> User:
@@ -152,11 +172,3 @@ def sign_in(client: Client, user: User, *, now: datetime | None = None) -> Clien
 def recovery_codes(user: User, *, now: datetime) -> list[str]:
     """Give a person a sheet of recovery codes and return them."""
     return factors.issue_recovery(user=user, now=now)
-
-
-def _environments(cast: Cast, then: datetime) -> None:
-    for slug, title, protected in (("dev", "Development", False), ("prod", "Production", True)):
-        row, _ = Environment.objects.get_or_create(
-            slug=slug, defaults={"title": title, "protected": protected, "created_at": then}
-        )
-        setattr(cast, slug, row)
