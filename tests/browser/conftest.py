@@ -86,3 +86,13 @@ def signed_in_page(new_context, live_server) -> Callable[..., Page]:
 def assert_clean(watch: harness.Watch) -> Callable[[Page], None]:
     """Return the judgement over a page: axe, console, content policy and sideways scrolling."""
     return lambda page: harness.assert_clean(page, watch)
+
+
+@pytest.fixture
+def judged(watch: harness.Watch) -> Callable[[Page, str], None]:
+    """Return the judgement over a page in every theme and width: `judged(page, "login")`."""
+
+    def judge(page: Page, name: str) -> None:
+        assert harness.faults(page, watch, name) == []
+
+    return judge

@@ -18,9 +18,13 @@ CHROMIUM = os.environ.get("KV_CHROMIUM", "/usr/bin/chromium")
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 SHOTS = os.environ.get("KV_SHOTS", "")
 
-THEMES = ("light", "dark")
 SIZES = {1440: 900, 390: 844}
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+# What axe is asked to run, in its own words.
+EVERYTHING = {
+    "type": "tag",
+    "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+}
+COLOURS = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
 
 _QUIET = (
     "--disable-background-networking",
@@ -74,13 +78,14 @@ class Watch:
         self.expected.append(part)
 
 
-def violations(page: Page) -> list[str]:
+def violations(page: Page, rules: dict[str, object] = EVERYTHING) -> list[str]:
     """Return what axe-core finds on the page as it stands, one line for each node."""
-    page.evaluate(AXE.read_text())
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE.read_text())
     found = page.evaluate(
-        "async (tags) => (await axe.run(document, {runOnly: {type: 'tag', values: tags},"
-        " resultTypes: ['violations']})).violations",
-        RULES,
+        "async (runOnly) =>"
+        " (await axe.run(document, {runOnly, resultTypes: ['violations']})).violations",
+        rules,
     )
     return [
         f"{rule['id']}: {' '.join(map(str, node['target']))}: {node['html'][:160]}"
@@ -116,6 +121,28 @@ def complaints(page: Page, watch: Watch) -> list[str]:
     found = [*violations(page), *watch.messages, *overflow(page)]
     watch.messages.clear()
     return found
+
+
+def faults(page: Page, watch: Watch, name: str) -> list[str]:
+    """Return what is wrong with a page at both widths, in both themes, and at 320 pixels.
+
+    The page is left light and wide. Pictures of it are called `<name>-<theme>-<width>`.
+    """
+    found = []
+    for width, height in SIZES.items():
+        page.set_viewport_size({"width": width, "height": height})
+        found += complaints(page, watch)
+        shoot(page, f"{name}-light-{width}")
+        # A theme changes colours and nothing else, so nothing else is judged again.
+        page.emulate_media(color_scheme="dark")
+        found += [*violations(page, COLOURS), *watch.messages]
+        shoot(page, f"{name}-dark-{width}")
+        page.emulate_media(color_scheme="light")
+    page.set_viewport_size({"width": 320, "height": 700})
+    found += overflow(page)
+    page.set_viewport_size({"width": 1440, "height": SIZES[1440]})
+    watch.messages.clear()
+    return [f"{name}: {fault}" for fault in found]
 
 
 def assert_clean(page: Page, watch: Watch) -> None:

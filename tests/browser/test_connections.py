@@ -6,7 +6,7 @@ import pytest
 
 from keyvault.actions import defaults
 from keyvault.connections.models import Connection
-from tests.browser.harness import assert_clean, shoot
+from tests.browser.harness import assert_clean
 from tests.keyvault.connections import fakes
 from tests.keyvault.connections.conftest import _registry, with_credential  # noqa: F401
 from tests.keyvault.vault import rows
@@ -35,9 +35,8 @@ def where(cast, now, _registry):  # noqa: F811
     return connection
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 390)])
-def test_every_page_is_clean(where, cast, signed_in_page, watch, theme, width):
-    page = signed_in_page(cast.frank, theme=theme, width=width)
+def test_every_page_is_clean(where, cast, signed_in_page, judged):
+    page = signed_in_page(cast.frank)
 
     for name, path in {
         "list": "/connections/",
@@ -47,8 +46,7 @@ def test_every_page_is_clean(where, cast, signed_in_page, watch, theme, width):
         "change": "/connections/orders/edit/",
     }.items():
         page.goto(path)
-        assert_clean(page, watch)
-        shoot(page, f"connections-{name}-{theme}")
+        judged(page, f"connections-{name}")
 
 
 def test_an_error_keeps_what_was_typed_and_empties_the_credential(

@@ -108,29 +108,22 @@ PEOPLE = tuple(dict.fromkeys(person for person, _ in PAGES.values()))
 
 
 def _faults(page, watch, address, name):
-    """Return what is wrong with a page at both widths, in the theme of its context."""
-    found = []
+    """Return what is wrong with the page at an address."""
     page.goto(address)
-    for width, height in harness.SIZES.items():
-        page.set_viewport_size({"width": width, "height": height})
-        found += harness.complaints(page, watch)
-        harness.shoot(page, f"{name}-{width}")
-    page.set_viewport_size({"width": 320, "height": 700})
-    return [f"{name}: {fault}" for fault in found + harness.overflow(page)]
+    return harness.faults(page, watch, name)
 
 
-@pytest.mark.parametrize("theme", harness.THEMES)
 @pytest.mark.parametrize("person", PEOPLE)
-def test_busy_pages_are_clean(house, signed_in_page, watch, person, theme):
+def test_busy_pages_are_clean(house, signed_in_page, watch, person):
     scene = scenes.busy(house)
-    page = signed_in_page(getattr(house.cast, person), theme=theme)
+    page = signed_in_page(getattr(house.cast, person))
     watch.expect("status of 422")
 
     faults = [
         fault
         for name, (reader, address) in PAGES.items()
         if reader == person
-        for fault in _faults(page, watch, address(scene), f"{name}-{theme}")
+        for fault in _faults(page, watch, address(scene), name)
     ]
 
     assert faults == []
@@ -144,7 +137,7 @@ def test_empty_pages_are_clean(house, signed_in_page, watch, person):
         fault
         for name in EMPTY
         if PAGES[name][0] == person
-        for fault in _faults(page, watch, PAGES[name][1](None), f"{name}-empty-light")
+        for fault in _faults(page, watch, PAGES[name][1](None), f"{name}-empty")
     ]
 
     assert faults == []

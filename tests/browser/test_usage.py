@@ -10,7 +10,6 @@ from keyvault.inventory.models import Key
 from keyvault.usage import services, watch
 from keyvault.usage.models import UsageKind
 from keyvault.usage.services import Reported
-from tests.browser import harness
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.inventory import builders as keys
 from tests.keyvault.usage.building import used
@@ -53,20 +52,9 @@ def busy(cast, now):
     return cast
 
 
-@pytest.mark.parametrize("width", harness.SIZES)
-@pytest.mark.parametrize("theme", harness.THEMES)
-def test_the_pages_of_usage_are_clean(busy, signed_in_page, assert_clean, theme, width):
-    page = signed_in_page(busy.alice, theme=theme, width=width)
+def test_the_pages_of_usage_are_clean(busy, signed_in_page, judged):
+    page = signed_in_page(busy.alice)
 
     for name, address in PAGES.items():
         page.goto(address)
-        harness.shoot(page, f"{name}-{theme}-{width}")
-        assert_clean(page)
-
-
-def test_the_pages_of_usage_reflow_at_320_pixels(busy, signed_in_page, assert_clean):
-    page = signed_in_page(busy.alice, width=320)
-
-    for address in PAGES.values():
-        page.goto(address)
-        assert_clean(page)
+        judged(page, name)

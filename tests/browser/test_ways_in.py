@@ -13,24 +13,8 @@ from approvals import queue
 from keyvault.accounts import selectors, setup, totp
 from keyvault.accounts.devices import TOTPDevice
 from tests import cast as people
-from tests.browser import harness
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def judged(assert_clean):
-    """Return a function that looks at a page in both widths and judges it."""
-
-    def judge(page, name):
-        for width, height in harness.SIZES.items():
-            page.set_viewport_size({"width": width, "height": height})
-            harness.shoot(page, f"{name}-{width}")
-            assert_clean(page)
-        page.set_viewport_size({"width": 320, "height": 700})
-        assert harness.overflow(page) == []
-
-    return judge
 
 
 def press(page, name):
@@ -55,87 +39,85 @@ def type_back(page):
     press(page, "I have kept them")
 
 
-@pytest.mark.parametrize("theme", harness.THEMES)
-def test_an_empty_installation_is_set_up_and_leaves_solo_mode(new_context, watch, judged, theme):
+def test_an_empty_installation_is_set_up_and_leaves_solo_mode(new_context, watch, judged):
     watch.expect("503")
-    page = new_context(theme=theme).new_page()
+    page = new_context().new_page()
     page.goto("/")
     assert "not set up" in page.inner_text("main").lower()
     page.goto(reverse("setup"))
-    judged(page, f"setup-token-{theme}")
+    judged(page, "setup-token")
     page.get_by_label("Set-up token").fill(setup.make_token(now=timezone.now()))
     press(page, "Continue")
-    judged(page, f"setup-checks-waiting-{theme}")
+    judged(page, "setup-checks-waiting")
     for job_id in queue.due(ring_again=timedelta(0)):
         queue.run(job_id, worker="tests", now=timezone.now())
     page.goto(reverse("setup"))
-    judged(page, f"setup-checks-{theme}")
+    judged(page, "setup-checks")
     press(page, "Continue")
-    judged(page, f"setup-person-{theme}")
+    judged(page, "setup-person")
     page.get_by_label("Name", exact=True).fill("Frank")
     page.get_by_label("E-mail").fill("frank@example.com")
     page.get_by_label("User name").fill("frank")
     page.get_by_label("Password").fill(people.PASSWORD)
     press(page, "Continue")
-    judged(page, f"setup-factor-{theme}")
+    judged(page, "setup-factor")
     frank = selectors.user_by_username("frank")
     enter_code(page, code_of(frank, confirmed=False))
     press(page, "Verify and continue")
-    judged(page, f"setup-codes-{theme}")
+    judged(page, "setup-codes")
     type_back(page)
-    judged(page, f"welcome-{theme}")
-    link, code = invite_grace(page, judged, theme)
-    take_up(new_context(theme=theme).new_page(), judged, theme, link=link, code=code)
+    judged(page, "welcome")
+    link, code = invite_grace(page, judged)
+    take_up(new_context().new_page(), judged, link=link, code=code)
     assert not selectors.solo()
 
 
-def invite_grace(page, judged, theme):
+def invite_grace(page, judged):
     page.get_by_label("Name", exact=True).fill("Grace")
     page.get_by_label("E-mail").fill("grace@example.com")
     page.get_by_label("User name").fill("grace")
     press(page, "Invite and show the code")
-    judged(page, f"invitation-code-{theme}")
+    judged(page, "invitation-code")
     return page.inner_text("#link"), page.inner_text("#code")
 
 
-def take_up(other, judged, theme, *, link, code):
+def take_up(other, judged, *, link, code):
     other.goto(link.replace("http://localhost:8000", ""))
-    judged(other, f"invite-{theme}")
+    judged(other, "invite")
     enter_code(other, code)
     other.get_by_label("Choose a password").fill(people.PASSWORD)
     press(other, "Make my account")
-    judged(other, f"enrol-{theme}")
+    judged(other, "enrol")
     grace = selectors.user_by_username("grace")
     enter_code(other, code_of(grace, confirmed=False))
     press(other, "Verify and continue")
-    judged(other, f"codes-{theme}")
+    judged(other, "codes")
     type_back(other)
 
 
-@pytest.mark.parametrize("theme", harness.THEMES)
-def test_signing_in_and_stepping_up(cast, new_context, watch, judged, theme):
+def test_signing_in_and_stepping_up(cast, new_context, watch, judged):
     watch.expect("422")
-    page = new_context(theme=theme).new_page()
+    page = new_context().new_page()
     page.goto(reverse("account"))
-    judged(page, f"login-{theme}")
+    judged(page, "login")
     page.get_by_label("User name").fill("alice")
     page.get_by_label("Password").fill("wrong")
     press(page, "Sign in")
-    judged(page, f"login-refused-{theme}")
+    judged(page, "login-refused")
     page.get_by_label("Password").fill(people.PASSWORD)
     press(page, "Sign in")
-    judged(page, f"mfa-{theme}")
+    judged(page, "mfa")
     page.get_by_role("link", name="Use a recovery code").click()
-    judged(page, f"recovery-{theme}")
+    judged(page, "recovery")
     page.get_by_role("link", name="Use the app").click()
     enter_code(page, people.totp_code(cast.alice))
     press(page, "Verify")
-    judged(page, f"account-{theme}")
+    judged(page, "account")
     press(page, "Make new recovery codes")
-    judged(page, f"step-up-{theme}")
+    judged(page, "step-up")
     enter_code(page, "000000")
     press(page, "Make new recovery codes")
-    judged(page, f"step-up-refused-{theme}")
+    judged(page, "step-up-refused")
     enter_code(page, people.totp_code(cast.alice))
     press(page, "Make new recovery codes")
     type_back(page)
@@ -165,4 +147,4 @@ def test_inviting_and_asking_about_a_person_are_clean(cast, signed_in_page, judg
         ("person-admin", reverse("person", args=[cast.bob.pk])),
     ):
         page.goto(address)
-        judged(page, f"{name}-light")
+        judged(page, name)
