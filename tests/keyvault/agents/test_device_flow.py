@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from approvals.ports import NotPresent, NotVisible
-from keyvault.accounts import lockout
+from keyvault.accounts import lockout, own_account
 from keyvault.accounts import services as accounts
 from keyvault.agents import device_flow, tokens
 from keyvault.agents.devices import DeviceLogin
@@ -267,6 +267,23 @@ def test_signing_out_everywhere_ends_the_command_line_too(cast, client_for):
     assert tokens.authenticate(got, now=timezone.now())
 
     client_for(cast.alice).post(reverse("account-sign-out"))
+
+    with pytest.raises(BadToken):
+        tokens.authenticate(got, now=timezone.now())
+
+
+def test_a_new_password_ends_the_command_line_too(cast, totp):
+    code = allowed(cast).device_code.reveal().decode()
+    got = poll(code).json()["access_token"]
+
+    own_account.change_password(
+        user=cast.alice,
+        current=people.PASSWORD,
+        password="another battery, another staple",
+        code=totp(cast.alice),
+        ip="192.0.2.1",
+        now=timezone.now(),
+    )
 
     with pytest.raises(BadToken):
         tokens.authenticate(got, now=timezone.now())
