@@ -222,6 +222,12 @@ def of_group(group_id: int) -> QuerySet[Agent]:
     return Agent.objects.filter(pk__in=live).exclude(state=AgentState.RETIRED)
 
 
+def of_person(person: User) -> QuerySet[Agent]:
+    """Return the agents that a person owns or stands in for and that were not retired, by name."""
+    mine = Agent.objects.filter(Q(owner=person) | Q(backup_owner=person))
+    return mine.exclude(state=AgentState.RETIRED).select_related("owner", "backup_owner")
+
+
 def groups_of(agent: Agent) -> QuerySet[AgentMembership]:
     """Return the groups that an agent belongs to now."""
     return agent.memberships.filter(left_at=None).select_related("group__team")
