@@ -79,11 +79,11 @@ def preview(action: ports.Action, requester: AbstractBaseUser, *, now: datetime)
     except matching.NoPolicy as uncovered:
         return Preview(None, points, score(points), str(uncovered))
     facts = ballots.gather(
-        action,
         rules,
         requester_id=requester.pk,
         submitted_at=now,
         attributes=action.attributes(),
+        roles=ballots.roles_of(action, rules),
         roles_then=None,
         now=now,
     )
