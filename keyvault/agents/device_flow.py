@@ -159,8 +159,8 @@ def _outcome(login: DeviceLogin, now: datetime) -> Exception | None:
     """Return what stands against a token now, and note that it was asked for."""
     if login.used_at is not None or login.expires_at <= now:
         return Lapsed()
-    if login.decided_at is not None:
-        return _decided(login)
+    if login.user is not None:
+        return _decided(login, login.user)
     before, login.polled_at = login.polled_at, now
     is_too_fast = before is not None and now < before + timedelta(seconds=login.interval_s)
     if is_too_fast:
@@ -169,15 +169,15 @@ def _outcome(login: DeviceLogin, now: datetime) -> Exception | None:
     return TooFast() if is_too_fast else Pending()
 
 
-def _decided(login: DeviceLogin) -> Exception | None:
-    """Return what stands against a token of a decided sign-in.
+def _decided(login: DeviceLogin, person: User) -> Exception | None:
+    """Return what stands against a token of a sign-in that a person has decided.
 
     The person is locked and read again, so that no end of all sessions slips in
     between: what was allowed under an earlier epoch is over like the sessions of it.
     """
     if not login.is_allowed:
         return Denied()
-    user = User.objects.select_for_update().get(pk=login.user_id)
+    user = User.objects.select_for_update().get(pk=person.pk)
     return None if user.session_epoch == login.epoch else Lapsed()
 
 

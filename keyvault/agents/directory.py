@@ -18,7 +18,6 @@ class Directory(directory.Directory):
         ids = [asker.id for asker in askers if asker.kind == "agent"]
         rows = Agent.objects.filter(pk__in=ids).values_list("pk", "owner_id", "backup_owner_id")
         people = {
-            str(pk): frozenset(person for person in held if person is not None)
-            for pk, *held in rows
+            str(pk): frozenset({owner, backup} if backup else {owner}) for pk, owner, backup in rows
         }
         return {asker: people.get(asker.id, frozenset()) for asker in askers}
