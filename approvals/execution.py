@@ -19,7 +19,7 @@ from approvals import digests, ports, queue, receipts
 from approvals.models import Request
 from approvals.policy import matching
 from approvals.policy.judging import Ruling
-from approvals.policy.rules import Auto, Rules
+from approvals.policy.rules import Auto, Rules, strictness
 from approvals.selectors import ballots, deciders, history
 from approvals.services import asking, states
 
@@ -182,6 +182,7 @@ def _flaw(request: Request, run: ports.Run) -> Flaw | None:
         _too_old,
         _unsupported,
         _drifted,
+        _outgrown,
     )
     for check in checks:
         flaw = check(request, run)
@@ -259,3 +260,23 @@ def _drifted(request: Request, _run: ports.Run) -> Flaw | None:
         "drift",
         "What would happen is no longer what was approved. The page shows what changed. Ask again.",
     )
+
+
+def _outgrown(request: Request, _run: ports.Run) -> Flaw | None:
+    """Stop an act that has come to concern what stricter rules guard, though its plan is the same.
+
+    Both sides are matched with the policies of now, so that an edit of one
+    stops nothing that was decided before.
+    """
+    then = {name: frozenset(values) for name, values in request.attributes.items()}
+    try:
+        was = Rules.from_json(deciders.governing_of(request.kind, then).body)
+    except matching.NoPolicy:
+        return None  # It goes on under the policy that it was decided by.
+    try:
+        rules = Rules.from_json(deciders.governing(ballots.action_of(request)).body)
+    except matching.NoPolicy:
+        rules = None
+    if rules is not None and strictness(rules) <= strictness(was):
+        return None
+    return Flaw("judged_anew", "Stricter rules hold for what this concerns by now. Ask again.")

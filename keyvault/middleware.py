@@ -14,7 +14,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from urllib.parse import quote
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -72,6 +72,8 @@ NOT_A_PERSON = frozenset({"live"})
 FINISH_SIGN_IN = "keyvault/accounts/finish_sign_in.html"
 API = "/api/"
 READS = frozenset({"GET", "HEAD"})
+# The database is gone or broke the statement off: no fault of the request, which may do later.
+AWAY = (OperationalError, InterfaceError)
 
 
 class RequestContext:
@@ -150,13 +152,12 @@ class SessionRules:
         self, request: HttpRequest, view: View, _args: object, _kwargs: object
     ) -> HttpResponse | None:
         """End what is over; note that a person was here, unless only the poll was."""
-        if gates.of(view) in {gates.PUBLIC, gates.MACHINE} or not request.user.is_authenticated:
+        if gates.of(view) in {gates.PUBLIC, gates.MACHINE}:
             return None
-        now = timezone.now()
-        if sessions.is_over(request, now=now):
-            sessions.drop(request)
-        elif _url_name(request) not in NOT_A_PERSON:
-            sessions.touch(request, now=now)
+        try:
+            _note_presence(request)
+        except AWAY as error:
+            return _unavailable(request, error)
         return None
 
 
@@ -170,25 +171,19 @@ class SignedInOnly:
         """Answer unknown addresses like known ones while nothing is set up."""
         response = self.get_response(request)
         is_unknown = response.status_code == HTTPStatus.NOT_FOUND and request.resolver_match is None
-        return errors.not_set_up(request) if is_unknown and setup.is_open() else response
+        try:
+            return errors.not_set_up(request) if is_unknown and setup.is_open() else response
+        except AWAY as error:
+            return _unavailable(request, error)
 
     def process_view(
         self, request: HttpRequest, view: View, _args: object, _kwargs: object
     ) -> HttpResponse | None:
         """Let the view run, or return what to answer instead. Every method obeys."""
-        gate = gates.of(view)
-        if gate == gates.PUBLIC:
-            return None
-        if setup.is_open() or gate == gates.SETUP:
-            return _while_not_set_up(request, gate)
-        if gate in {gates.VISITOR, gates.MACHINE} or (
-            gate == gates.HALF and request.user.is_authenticated
-        ):
-            return None
-        if gate is None:
-            log.error("a view without a gate was asked for: %s", request.path)
-            return errors.forbidden(request)
-        return None if sessions.is_verified(request) else _sign_in_first(request)
+        try:
+            return _at_the_gate(request, gates.of(view))
+        except AWAY as error:
+            return _unavailable(request, error)
 
 
 class DomainErrors:
@@ -214,6 +209,33 @@ class DomainErrors:
 def _is_json(response: HttpResponse) -> bool:
     kind = response.get("Content-Type", "").partition(";")[0]
     return kind in {"application/json", problems.MEDIA_TYPE}
+
+
+def _note_presence(request: HttpRequest) -> None:
+    """End a session that is over; note that a person was here, unless only the poll was."""
+    if not request.user.is_authenticated:
+        return
+    now = timezone.now()
+    if sessions.is_over(request, now=now):
+        sessions.drop(request)
+    elif _url_name(request) not in NOT_A_PERSON:
+        sessions.touch(request, now=now)
+
+
+def _at_the_gate(request: HttpRequest, gate: str | None) -> HttpResponse | None:
+    """Return what to answer whoever may not pass a gate, and None to let them in."""
+    if gate == gates.PUBLIC:
+        return None
+    if setup.is_open() or gate == gates.SETUP:
+        return _while_not_set_up(request, gate)
+    if gate in {gates.VISITOR, gates.MACHINE} or (
+        gate == gates.HALF and request.user.is_authenticated
+    ):
+        return None
+    if gate is None:
+        log.error("a view without a gate was asked for: %s", request.path)
+        return errors.forbidden(request)
+    return None if sessions.is_verified(request) else _sign_in_first(request)
 
 
 def _while_not_set_up(request: HttpRequest, gate: str | None) -> HttpResponse | None:
@@ -285,6 +307,11 @@ def _sealed(request: HttpRequest, _error: Exception) -> HttpResponse:
     return errors.sealed(request)
 
 
+def _unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
+    log.error("the database does not answer", exc_info=error)
+    return errors.unavailable(request)
+
+
 def _unrecorded(request: HttpRequest, _error: Exception) -> HttpResponse:
     log.error("the ledger cannot be written, so nothing was done")
     return errors.unrecorded(request)
@@ -301,4 +328,5 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((lockout.LockedOut,), _locked_out),
     ((NoKey, ports.NotBound), _sealed),
     ((ledger.LedgerUnavailable,), _unrecorded),
+    (AWAY, _unavailable),
 )

@@ -54,8 +54,8 @@ class Directory(Protocol):
     def actor(self, person_id: UUID) -> Actor:
         """Return the snapshot of a person for the ledger."""
 
-    def answering_for(self, asker: Actor) -> frozenset[UUID]:
-        """Return the people who answer for a machine now: they could make it ask anything."""
+    def answering_for(self, askers: Collection[Actor]) -> Mapping[Actor, frozenset[UUID]]:
+        """Return the people who answer for each machine now: they could make it ask anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from approvals.selectors.history import BY_ASKER
 from approvals.selectors.lists import (
     Page,
     Waiting,
+    by_ids,
     decided,
     done_for_subject,
     for_subject,
@@ -50,6 +51,7 @@ __all__ = [
     "access_asked",
     "access_request",
     "asked_by",
+    "by_ids",
     "changes",
     "decided",
     "done_for_subject",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -40,7 +40,23 @@ class Snapshot:
     def __init__(self) -> None:
         self._members: dict[str, list[ports.Member]] = {}
         self._standings: dict[UUID, ports.Standing | None] = {}
+        self._behind: dict[ports.Actor, frozenset[UUID]] = {}
         self._solo: bool | None = None
+
+    @classmethod
+    def of(cls, requests: Sequence[Request]) -> Snapshot:
+        """Return one that has asked, all at once, whatever a glance at these requests asks."""
+        found, groups, people = cls(), set[str](), set[UUID]()
+        for request in requests:
+            rules = Rules.from_json(request.policy_version.body)
+            groups |= rules.groups.union(*_teams(request.attributes, rules).values())
+            people |= {request.requester_id, *_named(rules)}
+            people.update(*_stored_roles(request).values())
+        behind = found.answering_for({row.asked_by for row in requests if row.asked_by})
+        people.update(*behind.values())
+        people |= {member.person_id for member in found.members(sorted(groups))}
+        _standings(people, found)
+        return found
 
     def members(self, groups: Collection[str]) -> list[ports.Member]:
         """Return live memberships of the groups."""
@@ -71,26 +87,53 @@ class Snapshot:
         """Return the snapshot of a person."""
         return ports.directory().actor(person_id)
 
-    def answering_for(self, asker: ports.Actor) -> frozenset[UUID]:
-        """Return the people who answer for a machine now."""
-        return ports.directory().answering_for(asker)
+    def answering_for(
+        self, askers: Collection[ports.Actor]
+    ) -> Mapping[ports.Actor, frozenset[UUID]]:
+        """Return the people who answer for each machine now."""
+        missing = [asker for asker in askers if asker not in self._behind]
+        self._behind.update(ports.directory().answering_for(missing) if missing else {})
+        return {asker: self._behind[asker] for asker in askers}
 
 
-def read(request: Request, *, now: datetime, directory: ports.Directory | None = None) -> Ballot:
+def read(request: Request, *, now: datetime) -> Ballot:
     """Judge the current revision against who people are now.
 
     Only decisions on the very digest that is stored now are read, so that a
     row changed behind the services loses its approvals.
     """
     rules = Rules.from_json(request.policy_version.body)
-    roles_then = {role: frozenset(map(UUID, people)) for role, people in request.roles.items()}
+    roles = roles_of(action_of(request), rules)
+    return _judged(request, rules, roles, now=now, directory=ports.directory())
+
+
+def glance(request: Request, *, now: datetime, directory: Snapshot) -> Ballot:
+    """Judge the current revision for a list, without a question to its action.
+
+    Host roles are those of submission, so whoever has lost one since may still
+    be counted; what somebody had not lost before, a glance never leaves out.
+    Groups, people and votes are those of now. What is decided goes by `read`.
+    """
+    rules = Rules.from_json(request.policy_version.body)
+    roles = _stored_roles(request)
+    return _judged(request, rules, roles, now=now, directory=directory)
+
+
+def _judged(
+    request: Request,
+    rules: Rules,
+    roles: Mapping[str, frozenset[UUID]],
+    *,
+    now: datetime,
+    directory: ports.Directory,
+) -> Ballot:
     facts = gather(
-        action_of(request),
         rules,
         requester_id=request.requester_id,
         submitted_at=request.created_at,
         attributes=request.attributes,
-        roles_then=roles_then,
+        roles=roles,
+        roles_then=_stored_roles(request),
         now=now,
         directory=directory,
         asked_by=request.asked_by,
@@ -106,11 +149,10 @@ def read(request: Request, *, now: datetime, directory: ports.Directory | None =
 def may_concern(request: Request, person_id: UUID, directory: ports.Directory) -> bool:
     """Say whether a person could sit in any stage, from stored rows and cached groups alone.
 
-    Lists ask this first, because `read` rebuilds the action of each request.
-    Never false for somebody whom `read` would let decide.
+    Lists ask this first, because it is cheaper than to judge. Never false for somebody whom `read` would let decide.
     """
     rules = Rules.from_json(request.policy_version.body)
-    named = {person for stage in rules.stages for person in stage.people}
+    named = _named(rules)
     held = {person for people in request.roles.values() for person in people}
     members = directory.members(sorted(rules.groups))
     return (
@@ -126,13 +168,18 @@ def count(rules: Rules, facts: Facts, votes: tuple[Vote, ...]) -> Ballot:
     return Ballot(rules, facts, voters, votes, judge(rules, voters, votes))
 
 
+def roles_of(action: ports.Action, rules: Rules) -> dict[str, frozenset[UUID]]:
+    """Ask an action who holds the host's roles now that its rules name."""
+    return {role: action.people(role) for role in sorted(rules.roles)}
+
+
 def gather(
-    action: ports.Action,
     rules: Rules,
     *,
     requester_id: UUID,
     submitted_at: datetime,
     attributes: Mapping[str, Collection[str]],
+    roles: Mapping[str, frozenset[UUID]],
     roles_then: Mapping[str, frozenset[UUID]] | None,
     now: datetime,
     directory: ports.Directory | None = None,
@@ -145,13 +192,11 @@ def gather(
     today's, because nothing is submitted yet.
     """
     directory = directory or ports.directory()
-    roles = {role: action.people(role) for role in sorted(rules.roles)}
     teams = _teams(attributes, rules)
     groups = rules.groups.union(*teams.values()) if teams else rules.groups
     members = directory.members(sorted(groups))
-    named = {person for stage in rules.stages for person in stage.people}
-    behind = directory.answering_for(asked_by) if asked_by else frozenset[UUID]()
-    everybody = {requester_id, *behind, *named, *(member.person_id for member in members)}
+    behind = directory.answering_for([asked_by])[asked_by] if asked_by else frozenset[UUID]()
+    everybody = {requester_id, *behind, *_named(rules), *(row.person_id for row in members)}
     everybody.update(*roles.values())
     return Facts(
         requester_id=requester_id,
@@ -165,6 +210,14 @@ def gather(
         solo=directory.solo(),
         behind=behind,
     )
+
+
+def _named(rules: Rules) -> frozenset[UUID]:
+    return frozenset(person for stage in rules.stages for person in stage.people)
+
+
+def _stored_roles(request: Request) -> dict[str, frozenset[UUID]]:
+    return {role: frozenset(map(UUID, people)) for role, people in request.roles.items()}
 
 
 def _teams(attributes: Mapping[str, Collection[str]], rules: Rules) -> dict[str, frozenset[str]]:

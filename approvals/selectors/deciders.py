@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -79,11 +79,11 @@ def preview(action: ports.Action, requester: AbstractBaseUser, *, now: datetime)
     except matching.NoPolicy as uncovered:
         return Preview(None, points, score(points), str(uncovered))
     facts = ballots.gather(
-        action,
         rules,
         requester_id=requester.pk,
         submitted_at=now,
         attributes=action.attributes(),
+        roles=ballots.roles_of(action, rules),
         roles_then=None,
         now=now,
     )
@@ -93,10 +93,14 @@ def preview(action: ports.Action, requester: AbstractBaseUser, *, now: datetime)
 
 def governing(action: ports.Action) -> PolicyVersion:
     """Return the policy version that governs an action. Raises matching.NoPolicy."""
+    return governing_of(action.kind, action.attributes())
+
+
+def governing_of(kind: str, attributes: Mapping[str, frozenset[str]]) -> PolicyVersion:
+    """Return the policy version that governs such acts now. Raises matching.NoPolicy."""
     rows = {row.body["name"]: row for row in current_policies()}
     rules = [Rules.from_json(row.body) for row in rows.values()]
-    chosen = matching.match(rules, kind=action.kind, attributes=action.attributes())
-    return rows[chosen.name]
+    return rows[matching.match(rules, kind=kind, attributes=attributes).name]
 
 
 def current_policies() -> list[PolicyVersion]:

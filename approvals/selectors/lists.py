@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -41,12 +42,13 @@ def queue(person: AbstractBaseUser, *, now: datetime | None = None) -> list[Wait
     pending = _pending().order_by("-risk_score", "expires_at", "number")
     if now is not None:
         pending = pending.filter(expires_at__gt=now)
-    directory = ballots.Snapshot()
+    rows = list(pending[:QUEUE_LIMIT])
+    directory = ballots.Snapshot.of(rows)
     found = []
-    for request in pending[:QUEUE_LIMIT]:
+    for request in rows:
         if not ballots.may_concern(request, person.pk, directory):
             continue
-        ballot = ballots.read(request, now=now or request.revised_at, directory=directory)
+        ballot = ballots.glance(request, now=now or request.revised_at, directory=directory)
         if not why_not_vote(ballot, person.pk):
             found.append(_waiting(request, ballot))
     return found
@@ -64,10 +66,11 @@ def oldest_pending_at() -> datetime | None:
 
 def stuck(*, now: datetime) -> list[Waiting]:
     """Return undecided requests whose quorum cannot be reached, with the mend."""
-    directory = ballots.Snapshot()
+    rows = list(_pending()[:QUEUE_LIMIT])
+    directory = ballots.Snapshot.of(rows)
     found = []
-    for request in _pending()[:QUEUE_LIMIT]:
-        ballot = ballots.read(request, now=now, directory=directory)
+    for request in rows:
+        ballot = ballots.glance(request, now=now, directory=directory)
         if ballot.judgement.shortfall:
             found.append(_waiting(request, ballot))
     return found
@@ -157,6 +160,12 @@ def plan_of(request_id: UUID) -> dict[str, Any]:
 def _about(kind: str, subject_id: str | UUID) -> QuerySet[Request]:
     rows = Request.objects.filter(subject_kind=kind, subject_id=str(subject_id))
     return rows.select_related("requester").order_by("-created_at")
+
+
+def by_ids(request_ids: Collection[UUID]) -> dict[UUID, Request]:
+    """Return requests by id, with their decisions. The caller passes each row's gate."""
+    rows = Request.objects.filter(pk__in=request_ids).select_related("requester")
+    return {row.pk: row for row in rows.prefetch_related("decisions")}
 
 
 def open_with(kind: str, **payload: str) -> list[Request]:

@@ -196,11 +196,11 @@ def _roles(
 ) -> dict[str, list[str]]:
     """Return who holds the host's roles at this moment."""
     facts = ballots.gather(
-        action,
         rules,
         requester_id=request.requester_id,
         submitted_at=now,
         attributes=request.attributes,
+        roles=ballots.roles_of(action, rules),
         roles_then=None,
         now=now,
     )

@@ -176,10 +176,12 @@ def reset_factor(
 
 
 def change_password(*, user: User, password: str, now: datetime, actor: Actor) -> None:
-    """Set a new password; every session of the person ends. Raises ValidationError."""
+    """Set a new password; every session and token of the person ends. Raises ValidationError."""
     validate_password(password, user)
     user.set_password(password)
     user.save(update_fields=["password"])
+    # Sessions end with the password that they were opened by; command lines end with the epoch.
+    _next_epoch(user)
     ledger.record("password.changed", actor=actor, subject=selectors.subject(user), now=now)
 
 

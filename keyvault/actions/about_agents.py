@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 
+from approvals import digests, ports
 from approvals import selectors as requests
 from approvals.ports import Change, NotVisible, RiskPoint, Subject
 from keyvault.accounts import selectors as people
@@ -90,9 +91,19 @@ def attributes(keys: Iterable[Key]) -> dict[str, frozenset[str]]:
     return found
 
 
+def is_protected(found: Mapping[str, frozenset[str]]) -> bool:
+    """Say whether attributes name a protected environment."""
+    return "yes" in found["protected"]
+
+
 def keys_of(found: Agent) -> list[Key]:
     """Return the keys that an agent may use by a right that nobody has ended, by name."""
-    return _keys(selectors.open_grants_of(found))
+    return keys_of_all([found])
+
+
+def keys_of_all(agents: Iterable[Agent]) -> list[Key]:
+    """Return the keys that some agents may use by rights that nobody has ended, by name."""
+    return _keys(selectors.open_grants_of(agents))
 
 
 def keys_of_group(group: Group) -> list[Key]:
@@ -105,6 +116,18 @@ def refuse_second(found: Agent, kind: str, **payload: JSON) -> None:
     for row in requests.open_for_subject("agent", found.pk, act=kind):
         if all(row.payload.get(name) == value for name, value in payload.items()):
             raise about_keys.AlreadyAsked("This has been asked for already.", row.pk)
+
+
+def require_as_approved(action: ports.Action, request_id: UUID) -> None:
+    """Stop a run that has written nothing yet and would do something else than was approved.
+
+    A run renders its plan when it starts. What came between that and the locks
+    that the caller holds by now is seen here. Raises CannotExecute.
+    """
+    plan = requests.plan_of(request_id)
+    if digests.sha256(action.describe().to_json()) != digests.sha256(plan):
+        sentence = "What would happen is no longer what was approved. Nothing was done. Ask again."
+        raise ports.CannotExecute("changed", sentence)
 
 
 def day(moment: datetime) -> str:

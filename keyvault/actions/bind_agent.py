@@ -19,7 +19,7 @@ from approvals import digests, ports, services
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run
 from keyvault.accounts.models import User
 from keyvault.actions import about_agents, about_keys, new_grant
-from keyvault.agents import access, bindings, trusted
+from keyvault.agents import access, bindings, trusted, trusts
 from keyvault.agents import services as registry
 from keyvault.agents.access import AgentPermission
 from keyvault.agents.models import Agent, Trust
@@ -132,8 +132,11 @@ class BindAgent:
 
     def _bind(self, *, request_id: UUID, now: datetime) -> None:
         try:
+            # Under this lock the terms stay what the plan says of them.
+            trust = trusts.locked(self._trust().pk)
+            about_agents.require_as_approved(self, request_id)
             bindings.create(
-                trust_id=self._trust().pk,
+                trust_id=trust.pk,
                 agent_id=self.agent_id,
                 claims=self.claims,
                 request_id=request_id,

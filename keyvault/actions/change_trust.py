@@ -15,11 +15,12 @@ from approvals import digests, ports, services
 from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts.models import User
-from keyvault.actions import about_agents, about_keys, persons
+from keyvault.actions import about_agents, about_keys, persons, trust_plan
 from keyvault.agents import trusted, trusts
 from keyvault.agents.models import Trust, TrustKind
 from keyvault.agents.terms import Terms
 from keyvault.invalidation import services as invalidation
+from keyvault.inventory.models import Key
 
 if TYPE_CHECKING:
     from approvals.models import Request
@@ -79,14 +80,22 @@ class ChangeTrust:
         )
 
     def attributes(self) -> Mapping[str, frozenset[str]]:
-        """Return what policies match on."""
-        return {"trust_kind": frozenset({self.terms.kind}), "verb": frozenset({self.verb})}
+        """Return what policies match on, also for every key that the trust opens the way to.
+
+        Whoever names the address of the issuer's keys can become each agent that
+        comes in by the trust. To end one only takes away, so no key is counted.
+        """
+        reached = {} if self.verb == END else about_agents.attributes(self._keys())
+        return reached | {
+            "trust_kind": frozenset({self.terms.kind}),
+            "verb": frozenset({self.verb}),
+        }
 
     def people(self, role: str) -> frozenset[UUID]:
-        """Return who answers for the agents that the trust lets in."""
-        if role != about_agents.OWNERS:
-            return frozenset()
-        return about_agents.owners(trusted.trusting(self.slug))
+        """Return who answers for the agents that the trust lets in, or who owns their keys."""
+        if role == about_agents.OWNERS:
+            return about_agents.owners(trusted.trusting(self.slug))
+        return frozenset(key.owner_id for key in self._keys()) if role == "owner" else frozenset()
 
     def visible_to(self, person_id: UUID) -> bool:
         """Let administrators and auditors see it, and whoever answers for an agent it lets in."""
@@ -95,6 +104,8 @@ class ChangeTrust:
     def describe(self) -> Plan:
         """Return whose tokens we will exchange, on which terms, and for which agents."""
         before, names = self._row(), self._agents()
+        # Only a change reaches further than its own terms: nothing is bound to a new trust.
+        judged = self.attributes() if self.verb == CHANGE else {}
         word = {BEGIN: "Trust", CHANGE: "Change the trust in", END: "End the trust in"}[self.verb]
         return Plan(
             title=f"{word} {self.title_then}",
@@ -104,10 +115,15 @@ class ChangeTrust:
             target=Subject("trust", self.slug, self.slug),
             fingerprint=digests.act_digest(kind="trust", slug=self.slug),
             changes=(
-                *_rows(before, self),
+                *trust_plan.changes(
+                    before,
+                    title=self.title_then,
+                    terms=self.terms if self.verb != END else None,
+                ),
                 Change("Agents that it lets in", names, names if self.verb != END else ()),
+                *trust_plan.reached(judged),
             ),
-            body=self.to_payload(),
+            body=self.to_payload() | trust_plan.body(judged),
             breaks=self._breaks(names),
             undo=_UNDO[self.verb],
         )
@@ -125,6 +141,10 @@ class ChangeTrust:
         if self.terms.allowed_hosts:
             text = ", ".join(self.terms.allowed_hosts)
             points.append(RiskPoint(15, "Private addresses are reached", text))
+        judged = self.attributes()
+        if about_agents.is_protected(judged):
+            text = f"Its agents read keys of {', '.join(sorted(judged['environment']))}."
+            points.append(RiskPoint(25, "Protected environment", text))
         return points
 
     def execute(self, *, request_id: UUID, run: Run) -> Outcome:
@@ -155,6 +175,9 @@ class ChangeTrust:
                 return
             trust_id = trusted.trust(self.slug).pk
             if self.verb == CHANGE:
+                # No binding is added from here on: that takes the lock of the trust, too.
+                trusts.locked(trust_id)
+                about_agents.require_as_approved(self, request_id)
                 said |= {"revision": self.revision, "request_id": request_id}
                 trusts.change(trust_id=trust_id, **said, **given)
             else:
@@ -170,6 +193,9 @@ class ChangeTrust:
 
     def _row(self) -> Trust | None:
         return trusted.find_trust(self.slug)
+
+    def _keys(self) -> list[Key]:
+        return about_agents.keys_of_all(trusted.trusting(self.slug))
 
     def _agents(self) -> tuple[str, ...]:
         return tuple(agent.name for agent in trusted.trusting(self.slug))
@@ -253,13 +279,8 @@ def _begun(slug: str, title: str, terms: Terms | None) -> ChangeTrust:
         raise trusts.BadTerms(["Say whom to trust, and for which audience."])
     if trusted.is_trust_taken(slug, terms.issuer, terms.audience):
         raise trusts.Taken("Another trust has this name, or the same issuer and audience.")
-    return ChangeTrust(
-        verb=BEGIN,
-        slug=slug,
-        title_then=title or slug,
-        terms=terms,
-        revision=0,
-    )
+    title_then = title or slug
+    return ChangeTrust(verb=BEGIN, slug=slug, title_then=title_then, terms=terms, revision=0)
 
 
 def _check(terms: Terms) -> None:
@@ -271,29 +292,3 @@ def _refuse_second(action: ChangeTrust) -> None:
     open_rows = requests.open_with(action.kind, slug=action.slug)
     if open_rows:
         raise about_keys.AlreadyAsked("A change of it has been asked already.", open_rows[0].pk)
-
-
-def _rows(before: Trust | None, then: ChangeTrust) -> list[Change]:
-    now = trusts.terms(before) if before else None
-    ends = then.verb == END
-    texts = {
-        "Name": (before.title if before else "", then.title_then),
-        "Kind": (_kind(now), _kind(then.terms)),
-        "Issuer": (now.issuer if now else "", then.terms.issuer),
-        "Audience": (now.audience if now else "", then.terms.audience),
-        "Address of its keys": (_keys_of(now), _keys_of(then.terms)),
-        "Private addresses it may reach": (_hosts(now), _hosts(then.terms)),
-    }
-    return [Change(field, old, "" if ends else new) for field, (old, new) in texts.items()]
-
-
-def _kind(terms: Terms | None) -> str:
-    return str(TrustKind(terms.kind).label) if terms else ""
-
-
-def _keys_of(terms: Terms | None) -> str:
-    return (terms.jwks_url or "named by the issuer itself") if terms else ""
-
-
-def _hosts(terms: Terms | None) -> str:
-    return (", ".join(terms.allowed_hosts) or about_keys.NONE) if terms else ""

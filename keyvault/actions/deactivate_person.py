@@ -15,9 +15,12 @@ from approvals import services as approvals
 from keyvault.accounts import administrators, selectors, services
 from keyvault.accounts.models import ADMINISTRATORS, User
 from keyvault.actions import persons
+from keyvault.agents import selectors as agents
 
 if TYPE_CHECKING:
     from approvals.models import Request
+
+_SHOWN = 20
 
 
 @ports.register
@@ -68,6 +71,8 @@ class DeactivatePerson:
             breaks=(
                 "Decisions of this person on open requests no longer count.",
                 "Keys of this person need another owner.",
+                "Agents of this person go on reading their keys, and ask for nothing more.",
+                "Only a backup owner gives those agents a new way to prove themselves.",
             ),
             undo="Invite the person again under another user name.",
         )
@@ -78,7 +83,7 @@ class DeactivatePerson:
         points = [ports.RiskPoint(20, "An account is closed for good", str(user))]
         if selectors.has_role(user, ADMINISTRATORS):
             points.append(ports.RiskPoint(30, "An administrator goes", str(user)))
-        return points
+        return points + _agents(user)
 
     def execute(self, *, request_id: UUID, run: ports.Run) -> ports.Outcome:
         """Close the account; a second try finds it closed and changes nothing."""
@@ -112,3 +117,34 @@ def ask(*, person: User, subject_id: UUID, reason: str, now: datetime) -> Reques
             administrators.require_two_without(user.pk)
         action = DeactivatePerson(person_id=user.pk)
         return approvals.submit(action=action, requester=person, reason=reason, now=now)
+
+
+def _agents(user: User) -> list[ports.RiskPoint]:
+    """Return which agents the person leaves behind, and who is left to answer for each.
+
+    A risk and no part of the plan: whoever is to go could otherwise register one
+    agent after the other, and take back every signature.
+    """
+    owned, backed = [], []
+    for row in agents.of_person(user):
+        if row.owner_id == user.pk:
+            owned.append(_left(row.name, row.backup_owner))
+        else:
+            backed.append(_left(row.name, row.owner))
+    return [
+        *_lost(15, "Agents lose their owner", owned),
+        *_lost(5, "Agents lose their backup owner", backed),
+    ]
+
+
+def _lost(points: int, title: str, names: Sequence[str]) -> list[ports.RiskPoint]:
+    if not names:
+        return []
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [ports.RiskPoint(points, title, f"{', '.join(names[:_SHOWN])}{more}.")]
+
+
+def _left(agent: str, other: User | None) -> str:
+    """Return an agent with who answers for it once somebody has gone."""
+    is_there = other is not None and other.is_active
+    return f"{agent} ({other if is_there else 'nobody'} is left)"

@@ -132,6 +132,13 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "solo": [ADMINISTRATORS],
     },
     {
+        "name": "Trust that reaches protected environments",
+        "scope": {"kind": ["trust.change"], "protected": ["yes"]},
+        # An address of keys decides who every agent is that comes in by the trust.
+        "stages": [_ANOTHER_ADMINISTRATOR, {"name": "Security", "groups": [SECURITY]}],
+        "step_back": [about_agents.OWNERS, "owner"],
+    },
+    {
         "name": "Connections",
         "scope": {"kind": ["connection.change"]},
         "stages": [_ANOTHER_ADMINISTRATOR],

@@ -18,6 +18,7 @@ from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_agents, about_keys, askers, new_grant
 from keyvault.agents import selectors as agents
+from keyvault.agents import services as registry
 from keyvault.agents.models import Agent
 from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, grants, selectors
@@ -143,10 +144,12 @@ class GrantAccess:
         """Give the right. A second try finds it given; an open one with another end is replaced."""
         with transaction.atomic(durable=True):
             run.fence()
+            # Agent, key, grant: in this order everywhere. A grant that is written locks its agent.
+            agent = registry.lock(agent_id=self.agent_id) if self.agent_id else None
             key = inventory.lock(key_id=self.key_id)
             if not Grant.objects.filter(key=key, request_id=request_id).exists():
-                self._check(key, now=run.now)
-                self._give(key, request_id=request_id, now=run.now)
+                self._check(key, agent, now=run.now)
+                self._give(key, agent, request_id=request_id, now=run.now)
             xact = invalidation.transaction_id()
         run.reached("grant:given")
         facts = {"Key": key.name, "Until": about_agents.day(self.ends_at)}
@@ -161,13 +164,13 @@ class GrantAccess:
         del request_id
         return reverse("key-access", args=[self._key().name])
 
-    def _give(self, key: Key, *, request_id: UUID, now: datetime) -> None:
+    def _give(self, key: Key, agent: Agent | None, *, request_id: UUID, now: datetime) -> None:
         worker = about_keys.WORKER
         if held := self._held():
             grants.end_grant(grant=held, actor=worker, now=now, request_id=request_id)
         grants.grant(
             key=key,
-            holder=self._agent() or people.team_by_slug(self.team).group,
+            holder=agent or people.team_by_slug(self.team).group,
             permission=KeyPermission.USE,
             reason="approved request",
             actor=worker,
@@ -176,11 +179,11 @@ class GrantAccess:
             request_id=request_id,
         )
 
-    def _check(self, key: Key, *, now: datetime) -> None:
-        """Raise CannotExecute where the world has moved since the approval."""
+    def _check(self, key: Key, agent: Agent | None, *, now: datetime) -> None:
+        """Raise CannotExecute where the locked rows have moved since the approval."""
         try:
             new_grant.require_usable(key)
-            if agent := self._agent():
+            if agent is not None:
                 new_grant.require_working(agent)
         except new_grant.NotGrantable as error:
             raise ports.CannotExecute("not_grantable", str(error)) from error

@@ -99,7 +99,7 @@ class RevokeKey:
             },
             breaks=(
                 f"Whatever uses {key.name} is refused from the moment it is done.",
-                *_users(key, usage.users_lately(key.pk)),
+                *_unreported(key),
                 *_by_hand(live, key),
             ),
             undo="A revocation cannot be undone. The way back is to ask for a new key.",
@@ -241,13 +241,15 @@ def _by_hand(live: Sequence[Version], key: Key) -> tuple[str, ...]:
     )
 
 
-def _users(key: Key, names: Sequence[str]) -> tuple[str, ...]:
-    """Say who used the key lately: names only, so that the plan does not change with each call."""
-    by_hand = key.delivery_mode == DeliveryMode.REVEAL
-    unseen = ("Its value is read by hand: use that nobody reports is not known here.",)
-    if names:
-        return (f"{_listed(names)} used it in the last 30 days.", *(unseen if by_hand else ()))
-    return unseen if by_hand else ("Nobody is known to have used it in the last 30 days.",)
+def _unreported(key: Key) -> tuple[str, ...]:
+    """Say of which use nothing can be known.
+
+    Who used the key lately is a risk and no part of the plan: it is counted anew
+    for whoever looks, and a first reader takes no signature back.
+    """
+    if key.delivery_mode != DeliveryMode.REVEAL:
+        return ()
+    return ("Its value is read by hand: use that nobody reports is not known here.",)
 
 
 def _use_point(names: Sequence[str]) -> RiskPoint:

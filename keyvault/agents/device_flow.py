@@ -61,7 +61,7 @@ class Denied(Exception):
 
 
 class Lapsed(Exception):
-    """The ten minutes are over, or the code was redeemed."""
+    """The ten minutes are over, the code was redeemed, or its person has signed out everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +159,26 @@ def _outcome(login: DeviceLogin, now: datetime) -> Exception | None:
     """Return what stands against a token now, and note that it was asked for."""
     if login.used_at is not None or login.expires_at <= now:
         return Lapsed()
-    if login.decided_at is not None:
-        return None if login.is_allowed else Denied()
+    if login.user is not None:
+        return _decided(login, login.user)
     before, login.polled_at = login.polled_at, now
     is_too_fast = before is not None and now < before + timedelta(seconds=login.interval_s)
     if is_too_fast:
         login.interval_s = min(login.interval_s + SLOWER_S, SLOWEST_S)
     login.save(update_fields=["polled_at", "interval_s"])
     return TooFast() if is_too_fast else Pending()
+
+
+def _decided(login: DeviceLogin, person: User) -> Exception | None:
+    """Return what stands against a token of a sign-in that a person has decided.
+
+    The person is locked and read again, so that no end of all sessions slips in
+    between: what was allowed under an earlier epoch is over like the sessions of it.
+    """
+    if not login.is_allowed:
+        return Denied()
+    user = User.objects.select_for_update().get(pk=person.pk)
+    return None if user.session_epoch == login.epoch else Lapsed()
 
 
 def _by_code(device_code: str) -> DeviceLogin:
@@ -200,7 +212,9 @@ def _locked(login_id: UUID, now: datetime) -> DeviceLogin:
 
 def _decide(login: DeviceLogin, user: User, *, is_allowed: bool, now: datetime) -> DeviceLogin:
     login.user, login.is_allowed, login.decided_at = user, is_allowed, now
-    login.save(update_fields=["user", "is_allowed", "decided_at"])
+    # The epoch of the session that allows it, which may have ended since it was read.
+    login.epoch = user.session_epoch if is_allowed else None
+    login.save(update_fields=["user", "is_allowed", "decided_at", "epoch"])
     ledger.record(
         "device_login.allowed" if is_allowed else "device_login.refused",
         actor=selectors.actor(user),

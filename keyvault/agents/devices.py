@@ -13,7 +13,8 @@ from django.db.models import Q
 class DeviceLogin(models.Model):
     """One sign-in by device flow (RFC 8628). Both codes are here as keyed digests only.
 
-    `client_name` is what the asker calls itself, which proves nothing.
+    `client_name` is what the asker calls itself, which proves nothing. `epoch`
+    is the person's session epoch under which it was allowed.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -30,6 +31,7 @@ class DeviceLogin(models.Model):
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="device_logins"
     )
     is_allowed = models.BooleanField(null=True)
+    epoch = models.PositiveIntegerField(null=True)
     decided_at = models.DateTimeField(null=True)
     used_at = models.DateTimeField(null=True)
 

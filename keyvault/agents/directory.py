@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from uuid import UUID
 
 from approvals.ports import Actor
@@ -12,8 +13,11 @@ from keyvault.agents.models import Agent
 class Directory(directory.Directory):
     """The people of the installation, with those behind its agents."""
 
-    def answering_for(self, asker: Actor) -> frozenset[UUID]:
-        """Return owner and backup owner of an agent: either can give it a way to act (R15)."""
-        agent = Agent.objects.filter(pk=asker.id).first() if asker.kind == "agent" else None
-        people = (agent.owner_id, agent.backup_owner_id) if agent else ()
-        return frozenset(person for person in people if person is not None)
+    def answering_for(self, askers: Collection[Actor]) -> Mapping[Actor, frozenset[UUID]]:
+        """Return owner and backup owner of each agent: either can give it a way to act (R15)."""
+        ids = [asker.id for asker in askers if asker.kind == "agent"]
+        rows = Agent.objects.filter(pk__in=ids).values_list("pk", "owner_id", "backup_owner_id")
+        people = {
+            str(pk): frozenset({owner, backup} if backup else {owner}) for pk, owner, backup in rows
+        }
+        return {asker: people.get(asker.id, frozenset()) for asker in askers}

@@ -208,17 +208,24 @@ def open_grants(group: Group) -> QuerySet[Grant]:
     return Grant.objects.filter(group=group, permission=KeyPermission.USE, ended_at=None)
 
 
-def open_grants_of(agent: Agent) -> QuerySet[Grant]:
-    """Return the grants to use a key that an agent or its groups hold and nobody has ended."""
-    groups = agent.memberships.filter(left_at=None).values("group_id")
+def open_grants_of(agents: Iterable[Agent]) -> QuerySet[Grant]:
+    """Return the grants to use a key that agents or their groups hold and nobody has ended."""
+    ids = [agent.pk for agent in agents]
+    stays = AgentMembership.objects.filter(agent__in=ids, left_at=None)
     held = Grant.objects.filter(permission=KeyPermission.USE, ended_at=None)
-    return held.filter(Q(agent=agent) | Q(group__in=groups))
+    return held.filter(Q(agent__in=ids) | Q(group__in=stays.values("group_id")))
 
 
 def of_group(group_id: int) -> QuerySet[Agent]:
     """Return the agents that a grant to a group reaches now, by name."""
     live = AgentMembership.objects.filter(group=group_id, left_at=None).values("agent_id")
     return Agent.objects.filter(pk__in=live).exclude(state=AgentState.RETIRED)
+
+
+def of_person(person: User) -> QuerySet[Agent]:
+    """Return the agents that a person owns or stands in for and that were not retired, by name."""
+    mine = Agent.objects.filter(Q(owner=person) | Q(backup_owner=person))
+    return mine.exclude(state=AgentState.RETIRED).select_related("owner", "backup_owner")
 
 
 def groups_of(agent: Agent) -> QuerySet[AgentMembership]:

@@ -151,13 +151,16 @@ def _begin(act: str, person: User, name: str, *, proof_id: UUID, now: datetime) 
 
 
 def _end_all(agent: Agent, actor: Actor, now: datetime) -> None:
-    """End whatever a retired agent held."""
+    """End whatever a retired, locked agent held: grants, then bindings, then tokens, oldest first.
+
+    Whoever ends several of them elsewhere takes them in the same order.
+    """
     held = Grant.objects.filter(agent=agent, ended_at=None).select_related("key", "agent")
     for row in held.order_by("starts_at", "pk"):
         grants.end_grant(grant=row, actor=actor, now=now)
     memberships.leave_all(agent=agent, actor=actor, now=now)
-    for client in agent.clients.filter(ended_at=None):
+    for client in agent.clients.filter(ended_at=None).order_by("created_at", "pk"):
         clients.end(client_id=client.pk, cause="agent retired", actor=actor, now=now)
-    for binding in agent.bindings.filter(ended_at=None):
+    for binding in agent.bindings.filter(ended_at=None).order_by("created_at", "pk"):
         bindings.end(binding_id=binding.pk, cause="agent retired", actor=actor, now=now)
     tokens.end(tokens_of=Q(agent=agent), cause="agent retired", actor=actor, now=now)

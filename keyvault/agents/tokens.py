@@ -84,36 +84,12 @@ def issue(
     granted. `said_by` is what an outside issuer called the bearer. Raises
     BadScope, BadToken (the holder is no longer active).
     """
-    agent, user = (holder, None) if isinstance(holder, Agent) else (None, holder)
     _lock(holder, source, now=now)
-    if user is not None:
-        # The row is locked by now, so no end of sessions slips in between.
-        user.refresh_from_db(fields=["session_epoch"])
     made = tokens.issue(PREFIX)
-    parent = source.parent
-    row = AccessToken.objects.create(
-        public_id=made.public_id,
-        digest=made.stored,
-        agent=agent,
-        user=user,
-        epoch=user.session_epoch if user else None,
-        parent=parent,
-        client=source.client,
-        binding=source.binding,
-        keys=_narrowed(keys, parent),
-        holder=said_by[:300],
-        issued_at=now,
-        expires_at=_expiry(ttl_s, now, parent=parent, is_agent=agent is not None),
-    )
-    fields = {
-        "token": row.public_id,
-        "method": source.method,
-        "keys": row.keys,
-        "expires_at": row.expires_at.isoformat(),
-        "said_by": row.holder,
-        "parent": parent.public_id if parent else None,
-    }
-    _record("token.issued", row, actor=actor_of(row), now=now, fields=fields)
+    row = _row(holder, source, ttl_s=ttl_s, keys=keys, now=now)
+    row.public_id, row.digest, row.holder = made.public_id, made.stored, said_by[:300]
+    row.save(force_insert=True)
+    _record_issued(row, source, now=now)
     return Issued(made.text, row)
 
 
@@ -160,7 +136,7 @@ def end(*, tokens_of: Q, cause: str, actor: Actor, now: datetime) -> list[UUID]:
 
     Inside the caller's transaction; one event for each. Returns their ids.
     """
-    found = list(AccessToken.objects.select_for_update().filter(tokens_of, ended_at=None))
+    found = _locked(tokens_of)
     ended: list[UUID] = []
     while found:
         ids = [row.pk for row in found]
@@ -174,9 +150,7 @@ def end(*, tokens_of: Q, cause: str, actor: Actor, now: datetime) -> list[UUID]:
                 fields={"token": row.public_id, "cause": cause},
             )
         ended += ids
-        found = list(
-            AccessToken.objects.select_for_update().filter(parent_id__in=ids, ended_at=None)
-        )
+        found = _locked(Q(parent_id__in=ids))
     return ended
 
 
@@ -210,6 +184,37 @@ def _lock(holder: Agent | User, source: Source, *, now: datetime) -> None:
         raise BadToken
 
 
+def _row(
+    holder: Agent | User, source: Source, *, ttl_s: int, keys: Iterable[str] | None, now: datetime
+) -> AccessToken:
+    """Return an unsaved token of a locked holder. Raises BadScope."""
+    agent, user = (holder, None) if isinstance(holder, Agent) else (None, holder)
+    if user is not None:
+        # The row is locked by now, so no end of sessions slips in between.
+        user.refresh_from_db(fields=["session_epoch"])
+    return AccessToken(
+        agent=agent,
+        user=user,
+        epoch=user.session_epoch if user else None,
+        parent=source.parent,
+        client=source.client,
+        binding=source.binding,
+        keys=_narrowed(keys, source.parent),
+        issued_at=now,
+        expires_at=_expiry(ttl_s, now, parent=source.parent, is_agent=agent is not None),
+    )
+
+
+def _locked(condition: Q) -> list[AccessToken]:
+    """Return open tokens under row locks, a parent before what was derived from it.
+
+    Whoever ends one tree and whoever ends all tokens of an agent then wait for
+    each other in one order, and never in a circle.
+    """
+    rows = AccessToken.objects.select_for_update().filter(condition, ended_at=None)
+    return list(rows.order_by("issued_at", "pk"))
+
+
 def _open(ids: list[UUID]) -> QuerySet[AccessToken]:
     return AccessToken.objects.filter(pk__in=ids, ended_at=None)
 
@@ -234,6 +239,18 @@ def _expiry(ttl_s: int, now: datetime, *, parent: AccessToken | None, is_agent: 
         raise BadScope(f"A token lives {TOKEN_LEAST_S} to {most_s} seconds.")
     expires_at = now + timedelta(seconds=ttl_s)
     return min(expires_at, parent.expires_at) if parent else expires_at
+
+
+def _record_issued(row: AccessToken, source: Source, *, now: datetime) -> None:
+    fields = {
+        "token": row.public_id,
+        "method": source.method,
+        "keys": row.keys,
+        "expires_at": row.expires_at.isoformat(),
+        "said_by": row.holder,
+        "parent": source.parent.public_id if source.parent else None,
+    }
+    _record("token.issued", row, actor=actor_of(row), now=now, fields=fields)
 
 
 def _record(

@@ -106,9 +106,8 @@ def change(
     _save(trust, is_new=False)
     _record("trust.changed", trust, _facts(trust), actor=actor, now=now)
     # Whoever gives a token under one of these holds its lock and looks at the revision again.
-    held = list(
-        Binding.objects.select_for_update().filter(trust=trust).values_list("pk", flat=True)
-    )
+    locked_ones = Binding.objects.select_for_update().filter(trust=trust)
+    held = list(locked_ones.order_by("created_at", "pk").values_list("pk", flat=True))
     tokens.end(
         tokens_of=Q(binding_id__in=held), cause="the trust was changed", actor=actor, now=now
     )
@@ -121,7 +120,8 @@ def end(*, trust_id: UUID, cause: str, actor: Actor, now: datetime) -> Trust:
     trust.ended_at = now
     trust.save(update_fields=["ended_at"])
     _record("trust.ended", trust, {"cause": cause}, actor=actor, now=now)
-    for binding_id in trust.bindings.filter(ended_at=None).values_list("pk", flat=True):
+    held = trust.bindings.filter(ended_at=None).order_by("created_at", "pk")
+    for binding_id in held.values_list("pk", flat=True):
         bindings.end(binding_id=binding_id, cause=cause, actor=actor, now=now)
     return trust
 

@@ -20,6 +20,7 @@ from keyvault.web import moments
 
 log = logging.getLogger(__name__)
 
+AGAIN_S = "5"
 _LAST_RESORT = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Problem: keyvault</title>'
     "<h1>Something broke on our side</h1><p>Nothing was changed by this page. "
@@ -89,6 +90,13 @@ def sealed(request: HttpRequest) -> HttpResponse:
 def unrecorded(request: HttpRequest) -> HttpResponse:
     """Answer while the ledger cannot be written: without a record there is no act."""
     return page(request, "unrecorded", status=503)
+
+
+def unavailable(request: HttpRequest) -> HttpResponse:
+    """Answer while the database does not. Touches no database itself."""
+    response = page(request, "unavailable", status=503)
+    response["Retry-After"] = AGAIN_S
+    return response
 
 
 def not_set_up(request: HttpRequest) -> HttpResponse:

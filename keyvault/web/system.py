@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
@@ -17,7 +18,7 @@ from approvals import selectors as approvals
 from approvals.ports import NotVisible
 from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as accounts
-from keyvault.actions import recover_administrator
+from keyvault.actions import about_keys, recover_administrator
 from keyvault.audit import trust as audit
 from keyvault.findings import selectors as findings
 from keyvault.vault import seals
@@ -27,6 +28,7 @@ from keyvault.web.known import known
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from approvals.models import Request
     from keyvault.accounts.models import User
     from keyvault.findings.models import Finding
 
@@ -108,23 +110,42 @@ def signing_keys() -> list[SigningKey]:
 
 
 def held(person: User) -> list[HeldRow]:
-    """Return the held jobs of requests that a person may see; operators see all."""
+    """Return the held jobs whose requests a person asked for, decided, or sees by role.
+
+    Operators see all jobs. Whoever sees a request because of its key or agent
+    finds it there: to ask that of each row would take queries for each.
+    """
+    jobs = queue.held()
+    served = approvals.by_ids([job.subject_id for job in jobs if _is_for_request(job)])
+    reader = _Reader(
+        person,
+        reads_all=about_keys.role_may_look(person.pk),
+        mends_all=accounts.has_role(person, MENDERS),
+    )
+    rows = (reader.row(job, served.get(job.subject_id)) for job in jobs)
     sees_all = accounts.has_role(person, *OPERATORS)
-    mends_all = accounts.has_role(person, MENDERS)
-    rows = (_held_row(job, person, mends_all=mends_all) for job in queue.held())
     return [row for row in rows if sees_all or row.label]
 
 
-def _held_row(job: queue.HeldJob, person: User, *, mends_all: bool) -> HeldRow:
-    """Return one row; its label is empty where the person may not see what the job serves."""
-    if not job.kind.startswith("request."):
-        return HeldRow(job, "", "", mends_all)
-    try:
-        served = approvals.access_request(person, job.subject_id)
-    except NotVisible:
-        return HeldRow(job, "", "", mends_all)
-    is_own = served.requester_id == person.pk
-    return HeldRow(job, str(served), f"/approvals/{served.pk}/", mends_all or is_own)
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """What a person may see of held jobs by role, and which of them they may take up again."""
+
+    person: User
+    reads_all: bool
+    mends_all: bool
+
+    def row(self, job: queue.HeldJob, served: Request | None) -> HeldRow:
+        """Return one row; its label is empty where the person may not see what the job serves."""
+        if served is None or not (self.reads_all or approvals.took_part(self.person, served)):
+            return HeldRow(job, "", "", self.mends_all)
+        is_own = served.requester_id == self.person.pk
+        href = reverse("request", args=[served.pk])
+        return HeldRow(job, str(served), href, self.mends_all or is_own)
+
+
+def _is_for_request(job: queue.HeldJob) -> bool:
+    return job.kind.startswith("request.")
 
 
 def open_findings(person: User) -> Sequence[Finding]:

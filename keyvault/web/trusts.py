@@ -127,7 +127,7 @@ class ClaimsForm(WhyForm):
         return [self[f"{_CLAIM}{number}"] for number in range(len(self.paths))]
 
     def claims(self) -> dict[str, Any]:
-        """Return the claims, nested as tokens nest them."""
+        """Return the claims, nested as tokens nest them; no further one begins like these."""
         found: dict[str, Any] = dict(self.cleaned_data["more"])
         for number, parts in enumerate(self.paths):
             place = found
@@ -138,13 +138,17 @@ class ClaimsForm(WhyForm):
 
     def clean_more(self) -> dict[str, str]:
         """Return the further claims. Raises ValidationError."""
-        found = {}
-        for line in self.cleaned_data["more"].splitlines():
-            name, colon, value = line.partition(":")
-            if line.strip() and not (colon and name.strip() and value.strip()):
+        found: dict[str, str] = {}
+        above = {parts[0] for parts in self.paths}
+        for line in filter(str.strip, self.cleaned_data["more"].splitlines()):
+            name, _, value = (part.strip() for part in line.partition(":"))
+            if not (name and value):
                 raise forms.ValidationError("Write each claim as name: value, one a line.")
-            if line.strip():
-                found[name.strip()] = value.strip()
+            if name in above:
+                raise forms.ValidationError(f"{name} has a field of its own above.")
+            if name in found:
+                raise forms.ValidationError(f"{name} is named twice. Each claim has one value.")
+            found[name] = value
         return found
 
 

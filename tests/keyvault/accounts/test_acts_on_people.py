@@ -16,7 +16,9 @@ from keyvault.actions import (
     invite_person,
     reset_factor,
 )
+from keyvault.agents.models import Agent
 from tests import cast as people
+from tests.keyvault.agents import builders
 
 pytestmark = pytest.mark.django_db
 REASON = "needed for the tests"
@@ -306,3 +308,36 @@ def test_with_two_administrators_the_one_concerned_decides_and_the_page_says_so(
     assert "This is about you." in client_for(cast.grace).get(address).content.decode()
     assert "This is about Grace" in client_for(cast.dave).get(address).content.decode()
     assert decide(asked, cast.grace, now=cast.now).verdict == "approve"
+
+
+def leaving(cast):
+    return deactivate_person.ask(
+        person=cast.frank, subject_id=cast.alice.pk, reason=REASON, now=cast.now
+    )
+
+
+def test_who_decides_about_a_departure_reads_which_agents_are_left_behind(cast):
+    builders.agent(cast, "refund-bot")
+    builders.agent(cast, "scout", backup_owner=None)
+    builders.agent(cast, "helper", owner=cast.bob, backup_owner=cast.alice)
+    builders.agent(cast, "over", backup_owner=None)
+    Agent.objects.filter(name="over").update(state="retired")
+
+    asked = leaving(cast)
+
+    said = {point["title"]: point["evidence"] for point in asked.risk}
+    assert said["Agents lose their owner"] == "refund-bot (Carol is left), scout (nobody is left)."
+    assert said["Agents lose their backup owner"] == "helper (Bob is left)."
+    assert any(line.startswith("Agents of this person go on") for line in asked.plan["breaks"])
+
+
+def test_agents_that_somebody_registers_do_not_hold_the_own_departure_up(cast):
+    asked = leaving(cast)
+    decide(asked, cast.grace, now=cast.now)
+    for number in range(25):
+        builders.agent(cast, f"late-{number:02}")
+
+    action = deactivate_person.DeactivatePerson(cast.alice.pk)
+    assert action.describe().to_json() == asked.plan
+    evidence = next(point.evidence for point in action.risk() if "their owner" in point.title)
+    assert evidence.endswith("late-19 (Carol is left) and 5 more.")

@@ -11,12 +11,14 @@ from django.db import connection, transaction
 from approvals import selectors, services
 from approvals.models import Request
 from approvals.ports import NotVisible
-from keyvault.actions import about_keys, grant_access, new_grant
+from keyvault.actions import about_keys, askers, grant_access, new_grant
 from keyvault.agents import services as agents
+from keyvault.agents import stops
 from keyvault.agents.selectors import grants_of
 from keyvault.audit.models import Event
 from keyvault.inventory.models import Grant, Key
 from tests import cast as people
+from tests import races
 from tests.keyvault.agents import builders
 
 pytestmark = pytest.mark.django_db
@@ -326,3 +328,51 @@ def test_two_approvers_at_the_same_moment_give_one_grant(house):
 
     assert state(request) == "done"
     assert Grant.objects.filter(agent=agent).count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_grant_and_the_end_of_its_agent_take_turns(house, monkeypatch):
+    """The run waits for the agent before it locks the key and the grant that it replaces."""
+    cast, agent = house.cast, builders.agent(house.cast)
+    builders.granted(cast, agent, house.pull(), days=10)
+    request = house.let_use()
+    house.say(cast.bob, request)
+    racers, end_all = [], stops._end_all
+
+    def slow(*args):
+        racers.append(races.Racer(house.work))
+        races.await_somebody_waiting()
+        end_all(*args)
+
+    monkeypatch.setattr(stops, "_end_all", slow)
+    proof = people.proof_for(cast.alice, digest=stops.digest(stops.RETIRE, agent), now=house.now)
+    stops.retire(person=cast.alice, name=agent.name, cause="Over.", proof_id=proof, now=house.now)
+    racers[0].finish()
+
+    assert (state(request), Request.objects.get(pk=request.pk).end_code) == (
+        "failed",
+        "not_grantable",
+    )
+    assert not Grant.objects.filter(agent=agent, ended_at=None).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_grant_and_a_question_of_its_agent_take_turns(house, monkeypatch):
+    cast, agent = house.cast, builders.agent(house.cast)
+    house.pull()
+    request = house.let_use()
+    house.say(cast.bob, request)
+    racers, admit = [], askers.admit
+
+    def slow(agent_id):
+        found = admit(agent_id)
+        racers.append(races.Racer(house.work))
+        races.await_somebody_waiting()
+        return found
+
+    monkeypatch.setattr(askers, "admit", slow)
+    asked = house.let_use(agent="", team="payments", agent_id=agent.pk)
+    racers[0].finish()
+
+    assert (state(request), state(asked)) == ("done", "pending")
+    assert uses(agent, house.now) == ["ledger-reader"]

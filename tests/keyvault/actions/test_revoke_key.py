@@ -6,6 +6,7 @@ from django.db.models.functions import Now
 from approvals import queue
 from approvals.models import Job, Request
 from approvals.ports import NotPresent, NotVisible
+from approvals.views import detail
 from keyvault.actions import about_keys, revoke_key
 from keyvault.connections.models import Connection
 from keyvault.inventory import access
@@ -13,6 +14,8 @@ from keyvault.inventory.models import Key
 from keyvault.providers import base
 from keyvault.vault import selectors as versions
 from tests import cast as people
+from tests.keyvault.agents import builders
+from tests.keyvault.usage.building import used
 
 pytestmark = pytest.mark.django_db
 
@@ -111,3 +114,18 @@ def test_a_revocation_that_is_taken_up_again_says_nothing_of_another_server(hous
     key.refresh_from_db()
     assert key.state == "live", "the server of before still takes the value"
     assert [job.code for job in queue.held()] == ["server_changed"]
+
+
+def test_a_first_reader_takes_no_signature_back(house):
+    key, reader = house.pull(), builders.agent(house.cast)
+    request = house.revoke(key)
+    used(house.now, key_id=key.pk, agent=reader)
+    row = Request.objects.get(pk=request.pk)
+    page = detail.context_of(row, house.cast.bob, now=house.now)
+
+    assert page["drift"] == ()
+    assert page["risk"][0]["evidence"] == "refund-bot used it in the last 30 days."
+    house.say(house.cast.bob, request)
+    used(house.now, key_id=key.pk, user=house.cast.carol)
+    house.work()
+    assert Request.objects.get(pk=request.pk).state == "done"

@@ -6,19 +6,21 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from approvals.ports import NotPresent, NotVisible
-from keyvault.accounts import lockout
+from keyvault.accounts import lockout, own_account
+from keyvault.accounts import services as accounts
 from keyvault.agents import device_flow, tokens
 from keyvault.agents.devices import DeviceLogin
 from keyvault.agents.models import AccessToken
 from keyvault.agents.tokens import BadToken
 from keyvault.audit.models import Event
 from tests import cast as people
+from tests import races
 
 pytestmark = pytest.mark.django_db
 START, TOKEN = "/api/v1/oauth/device", "/api/v1/oauth/token"
@@ -56,7 +58,10 @@ def allowed(cast, now=None):
     """Return a sign-in that alice has allowed."""
     made = begun(now or cast.now)
     DeviceLogin.objects.filter(pk=made.login.pk).update(
-        user=cast.alice, is_allowed=True, decided_at=now or cast.now
+        user=cast.alice,
+        is_allowed=True,
+        decided_at=now or cast.now,
+        epoch=cast.alice.session_epoch,
     )
     return made
 
@@ -265,6 +270,57 @@ def test_signing_out_everywhere_ends_the_command_line_too(cast, client_for):
 
     with pytest.raises(BadToken):
         tokens.authenticate(got, now=timezone.now())
+
+
+def test_a_new_password_ends_the_command_line_too(cast, totp):
+    code = allowed(cast).device_code.reveal().decode()
+    got = poll(code).json()["access_token"]
+
+    own_account.change_password(
+        user=cast.alice,
+        current=people.PASSWORD,
+        password="another battery, another staple",
+        code=totp(cast.alice),
+        ip="192.0.2.1",
+        now=timezone.now(),
+    )
+
+    with pytest.raises(BadToken):
+        tokens.authenticate(got, now=timezone.now())
+
+
+def test_what_was_allowed_before_signing_out_everywhere_brings_no_token(cast, client_for, totp):
+    said = start().json()
+    confirm(client_for(cast.alice), said["user_code"], cast.alice, totp)
+
+    client_for(cast.alice).post(reverse("account-sign-out"))
+    answers = [poll(said["device_code"]) for _ in range(2)]
+
+    assert [answer.json()["error"] for answer in answers] == ["expired_token"] * 2
+    assert not AccessToken.objects.exists()
+
+
+def test_what_was_allowed_before_epochs_were_kept_brings_no_token(cast):
+    made = allowed(cast)
+    DeviceLogin.objects.update(epoch=None)
+
+    with pytest.raises(device_flow.Lapsed):
+        device_flow.redeem(device_code=made.device_code.reveal().decode(), now=cast.now)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sign_out_everywhere_that_is_under_way_ends_what_is_redeemed_meanwhile(cast):
+    made, now = allowed(cast, timezone.now()), timezone.now()
+    code = made.device_code.reveal().decode()
+
+    with transaction.atomic():
+        accounts.end_sessions(user=cast.alice, now=now, actor=people.HOST)
+        racer = races.Racer(lambda: device_flow.redeem(device_code=code, now=now))
+        races.await_somebody_waiting()
+    with pytest.raises(device_flow.Lapsed):
+        racer.finish()
+
+    assert not AccessToken.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,12 +10,13 @@ import pytest
 from django.db import connection, transaction
 
 from approvals.ports import NotPresent, NotVisible
-from keyvault.agents import clients, memberships, services, stops, tokens
-from keyvault.agents.models import Agent, AgentState
+from keyvault.agents import clients, issuing, memberships, services, stops, tokens
+from keyvault.agents.models import AccessToken, Agent, AgentState
 from keyvault.agents.tokens import BadToken
 from keyvault.audit.models import Event
 from keyvault.inventory.models import Grant
 from tests import cast as people
+from tests import races
 from tests.keyvault.agents import builders
 from tests.keyvault.inventory import builders as keys
 
@@ -229,3 +230,32 @@ def test_the_result_waits_for_every_gateway_and_names_the_silent(cast):
 
     assert (silent.gateways, silent.waiting) == (1, 1)
     assert heard.sentence.startswith("Effective on all gateways after ")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_retiring_an_agent_and_giving_a_token_back_take_turns(cast, monkeypatch):
+    """The parent is locked and its child is not yet, when the agent is retired."""
+    agent = builders.agent(cast)
+    parent = builders.token(cast, agent, ttl_s=1800)
+    with transaction.atomic():
+        tokens.issue(
+            holder=agent,
+            ttl_s=60,
+            now=cast.now + timedelta(seconds=1),
+            source=tokens.Source(parent=parent.token),
+        )
+    racers, record = [], tokens._record
+
+    def slow(event, row, **more):
+        record(event, row, **more)
+        if not racers:
+            racers.append(races.Racer(lambda: act(stops.RETIRE, cast, cast.alice, agent)))
+            races.await_somebody_waiting()
+
+    monkeypatch.setattr(tokens, "_record", slow)
+    issuing.revoke(text=parent.text.reveal().decode(), now=cast.now)
+    racers[0].finish()
+
+    causes = AccessToken.objects.values_list("ended_cause", flat=True)
+    assert list(causes) == ["given back"] * 2
+    assert Agent.objects.get().state == AgentState.RETIRED

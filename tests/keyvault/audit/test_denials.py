@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
-from django.db import connection, connections
 from django.db.models import Sum
 from django.utils import timezone
 
 from approvals.ports import Actor
 from keyvault.audit import denials
 from keyvault.audit.models import Denial, Event
+from tests import races
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,35 +22,10 @@ def _count() -> None:
     denials.count("key", actor=BOT, example="/keys/x/", now=timezone.now())
 
 
-def _in_thread(act) -> threading.Thread:
-    def run():
-        try:
-            act()
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread
-
-
 def _accounted_for() -> int:
     written = Event.objects.filter(event="access.refused").values_list("fields", flat=True)
     waiting = Denial.objects.aggregate(sum=Sum("count"))["sum"] or 0
     return waiting + sum(fields["count"] for fields in written)
-
-
-def _await_somebody_waiting() -> None:
-    """Wait until a statement of another connection waits for a lock."""
-    until = time.monotonic() + 20
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
-    with connection.cursor() as cursor:
-        while time.monotonic() < until:
-            cursor.execute(waiting, [connection.settings_dict["NAME"]])
-            if cursor.fetchone():
-                return
-            time.sleep(0.02)
-    raise AssertionError("nobody waits for the flush")
 
 
 def test_r54_a_refusal_that_meets_the_flush_is_counted(monkeypatch):
@@ -66,13 +40,13 @@ def test_r54_a_refusal_that_meets_the_flush_is_counted(monkeypatch):
         write(row, now)
 
     monkeypatch.setattr(denials, "_write", slow)
-    flushing = _in_thread(lambda: denials.flush(timezone.now(), is_forced=True))
+    flushing = races.Racer(lambda: denials.flush(timezone.now(), is_forced=True))
     assert read.wait(30)
-    counting = _in_thread(_count)
-    _await_somebody_waiting()
+    counting = races.Racer(_count)
+    races.await_somebody_waiting()
     go_on.set()
-    flushing.join(30)
-    counting.join(30)
+    flushing.finish()
+    counting.finish()
 
     assert _accounted_for() == 2
     assert Denial.objects.get().count == 1
@@ -92,11 +66,11 @@ def test_r54_no_refusal_is_lost_or_doubled_while_others_flush():
         while not is_over.is_set():
             denials.flush(timezone.now(), is_forced=True)
 
-    counting = [_in_thread(refuse) for _ in range(writers)]
-    flushing = _in_thread(flush)
-    for thread in counting:
-        thread.join(60)
+    counting = [races.Racer(refuse) for _ in range(writers)]
+    flushing = races.Racer(flush)
+    for racer in counting:
+        racer.finish()
     is_over.set()
-    flushing.join(60)
+    flushing.finish()
 
     assert _accounted_for() == each * writers

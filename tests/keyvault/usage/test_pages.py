@@ -36,8 +36,8 @@ def _text(response) -> str:
     return " ".join(response.content.decode().replace("\u202f", "").split())
 
 
-def _breaks(cast) -> tuple[str, ...]:
-    return revoke_key.plan(person=cast.alice, name="ledger-reader").describe().breaks
+def _use(cast) -> str:
+    return revoke_key.plan(person=cast.alice, name="ledger-reader").risk()[0].evidence
 
 
 def test_a_key_that_nobody_used_says_so(cast, key, client_for):
@@ -134,31 +134,33 @@ def test_the_page_of_an_agent_names_the_keys_that_its_reader_may_know(
 
 
 def test_a_revocation_names_who_used_the_key_in_thirty_days(cast, key, bot, client_for, now):
-    assert _breaks(cast)[1] == "Nobody is known to have used it in the last 30 days."
+    assert "No use in the last 30 days is known" in _use(cast)
 
     used(now, key_id=key.pk, agent=bot, count=5)
     used(now - timedelta(days=3), key_id=key.pk, user=cast.alice)
     used(now - timedelta(days=31), key_id=key.pk, user=cast.bob)
 
-    assert _breaks(cast)[1] == "Alice and refund-bot used it in the last 30 days."
+    assert _use(cast) == "Alice and refund-bot used it in the last 30 days."
     page = _text(client_for(cast.alice).get("/keys/ledger-reader/revoke/"))
     assert "Alice and refund-bot used it in the last 30 days." in page
     assert "No dependent is registered" not in page
 
 
-def test_more_use_by_the_same_users_changes_no_plan(cast, key, bot, now):
-    used(now, key_id=key.pk, agent=bot)
-    plan = revoke_key.plan(person=cast.alice, name="ledger-reader").describe()
+def test_use_changes_the_risk_of_a_revocation_and_never_its_plan(cast, key, bot, now):
+    action = revoke_key.plan(person=cast.alice, name="ledger-reader")
+    plan, risk = action.describe(), action.risk()
 
     used(now, key_id=key.pk, agent=bot, host="db.example.com", count=900)
 
-    assert revoke_key.plan(person=cast.alice, name="ledger-reader").describe() == plan
+    assert action.describe() == plan
+    assert action.risk() != risk
 
 
 def test_a_key_read_by_hand_admits_what_is_not_known(cast, key, now):
     Key.objects.update(delivery_mode="reveal")
 
-    assert "use that nobody reports is not known here" in _breaks(cast)[1]
+    plan = revoke_key.plan(person=cast.alice, name="ledger-reader").describe()
+    assert "use that nobody reports is not known here" in plan.breaks[1]
 
 
 def test_usage_of_a_key_is_plain_and_whole(cast, key, bot, now):

@@ -2,7 +2,8 @@ import logging
 from datetime import timedelta
 
 import pytest
-from django.test import RequestFactory
+from django.db import OperationalError, connection
+from django.test import Client, RequestFactory
 
 from keyvault.audit import context
 from keyvault.web import errors
@@ -16,6 +17,7 @@ PAGES = {
     "broken": (errors.broken, 500, "broke on our side"),
     "sealed": (errors.sealed, 503, "vault is sealed"),
     "unrecorded": (errors.unrecorded, 503, "cannot be written"),
+    "unavailable": (errors.unavailable, 503, "database does not answer"),
     "not_set_up": (errors.not_set_up, 503, "not set up yet"),
     "csrf": (lambda r: errors.csrf_failure(r, "no token"), 403, "no longer belongs"),
 }
@@ -68,3 +70,51 @@ def test_a_fault_is_answered_even_when_its_page_is_broken(request_, monkeypatch,
     assert response.status_code == 500
     assert b"Something broke on our side" in response.content
     assert "page_failed" in caplog.text
+
+
+def _without(table):
+    """Have every statement that names a table fail like one on a server that is gone."""
+
+    def refuse(execute, sql, params, many, context):
+        if table in sql:
+            raise OperationalError("the server closed the connection unexpectedly")
+        return execute(sql, params, many, context)
+
+    return connection.execute_wrapper(refuse)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("address", "table"),
+    [
+        ("/keys/", ""),
+        ("/keys/", "keyvault_installation"),
+        ("/keys/", "keyvault_key"),
+        ("/no/such/page/", ""),
+        ("/login/", ""),
+    ],
+)
+@pytest.mark.parametrize("is_signed_in", [True, False])
+def test_a_database_that_is_away_is_no_fault_of_ours(
+    cast, client_for, address, table, is_signed_in
+):
+    browser = client_for(cast.alice) if is_signed_in else Client()
+
+    with _without(table):
+        answer = browser.get(address)
+
+    if table == "keyvault_key" and not is_signed_in:
+        assert answer.status_code == 302
+    else:
+        assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+        assert "database does not answer" in answer.content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("address", ["/api/v1/keys", "/api/v1/no-such-thing"])
+def test_a_program_is_told_to_come_back_while_the_database_is_away(cast, address):
+    with _without(""):
+        answer = Client().get(address, headers={"Authorization": "Bearer kvt_x"})
+
+    assert (answer.status_code, answer["Retry-After"]) == (503, "5")
+    assert answer.json()["type"].endswith("unavailable")
