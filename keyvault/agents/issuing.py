@@ -27,7 +27,8 @@ from keyvault.agents.models import (
     Client,
 )
 from keyvault.agents.proofs import Refused
-from keyvault.agents.tokens import BadScope, BadToken, Issued, Source
+from keyvault.agents.tokens import BadScope, BadToken, Issued, Source, TooManyLive
+from keyvault.audit import denials
 from keyvault.audit.ledger import LedgerUnavailable
 from keyvault.crypto.digest import NoIndexKey
 from keyvault.invalidation import services as invalidation
@@ -137,9 +138,15 @@ def revoke(*, text: str, now: datetime) -> None:
 
 @contextmanager
 def _counted(name: str, *, ip: str, now: datetime) -> Iterator[None]:
-    """Charge a refused proof to the name it gave and its address. Raises lockout.LockedOut."""
+    """Charge a refused proof to the name it gave and its address. Raises lockout.LockedOut.
+
+    What a right proof is refused for is counted for the ledger and charged to nobody.
+    """
     try:
         yield
+    except TooManyLive as error:
+        denials.count("token: too many live", actor=error.holder, example="", now=now)
+        raise
     except Refused as error:
         reason = f"token: {error.reason}"
         lockout.refuse_program(name=name, ip=ip, reason=reason, whose=error.agent, now=now)
@@ -158,7 +165,8 @@ def _give(
     """Make the token and return it once every gateway knows it, or after a second.
 
     `last` runs in the transaction once all that the token rests on is locked;
-    what it raises takes the token back. Raises Refused when what it rests on has ended meanwhile, BadScope.
+    what it raises takes the token back. Raises Refused when what it rests on has ended meanwhile, BadScope,
+    TooManyLive.
     """
     try:
         with transaction.atomic(durable=True):
