@@ -27,8 +27,7 @@ from keyvault.agents.models import (
     Client,
 )
 from keyvault.agents.proofs import Refused
-from keyvault.agents.tokens import BadScope, BadToken, Issued, Source, TooManyLive
-from keyvault.audit import denials
+from keyvault.agents.tokens import BadScope, BadToken, Issued, Source
 from keyvault.audit.ledger import LedgerUnavailable
 from keyvault.crypto.digest import NoIndexKey
 from keyvault.invalidation import services as invalidation
@@ -138,15 +137,9 @@ def revoke(*, text: str, now: datetime) -> None:
 
 @contextmanager
 def _counted(name: str, *, ip: str, now: datetime) -> Iterator[None]:
-    """Charge a refused proof to the name it gave and its address. Raises lockout.LockedOut.
-
-    What a right proof is refused for is counted for the ledger and charged to nobody.
-    """
+    """Charge a refused proof to the name it gave and its address. Raises lockout.LockedOut."""
     try:
         yield
-    except TooManyLive as error:
-        denials.count("token: too many live", actor=error.holder, example="", now=now)
-        raise
     except Refused as error:
         reason = f"token: {error.reason}"
         lockout.refuse_program(name=name, ip=ip, reason=reason, whose=error.agent, now=now)
@@ -166,7 +159,7 @@ def _give(
 
     `last` runs in the transaction once all that the token rests on is locked;
     what it raises takes the token back. Raises Refused when what it rests on has ended meanwhile, BadScope,
-    TooManyLive.
+    tokens.TooManyLive.
     """
     try:
         with transaction.atomic(durable=True):

@@ -24,6 +24,7 @@ from keyvault.agents.proofs import Refused
 from keyvault.agents.tokens import BadScope, BadToken, Issued, TooManyLive
 from keyvault.api import forms
 from keyvault.api.forms import DEVICE, Form, Problem, documents
+from keyvault.audit import denials
 
 CREDENTIALS = "client_credentials"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -163,13 +164,15 @@ def _bad_subject() -> Problem:
 
 
 def _too_many_live(error: TooManyLive) -> Problem:
-    left = error.until - timezone.now()
+    """Return the refusal of a right proof, and count it: its owner should hear of it."""
+    now = timezone.now()
+    denials.count("token: too many live", actor=error.holder, example="", now=now)
     return Problem(
         forms.BUSY,
         f"{error} Give back those that are done ({reverse('oauth-revoke')}), or ask for shorter "
         "ones (expires_in).",
         status=HTTPStatus.TOO_MANY_REQUESTS,
-        retry_after_s=max(math.ceil(left.total_seconds()), 1),
+        retry_after_s=max(math.ceil((error.until - now).total_seconds()), 1),
     )
 
 
