@@ -19,6 +19,7 @@ from keyvault.agents.models import AccessToken, AgentState
 from keyvault.agents.models import Client as Proof
 from keyvault.api import forms, oauth
 from keyvault.audit.models import Denial, Event
+from keyvault.invalidation import services as invalidation
 from keyvault.invalidation.models import GatewayInstance
 from tests.keyvault.agents import builders, proving
 
@@ -426,6 +427,26 @@ def test_a_gateway_that_hears_nothing_holds_a_token_up_for_a_second(cast):
 
     assert answer.status_code == 200
     assert issuing.WAIT_S <= took_s < issuing.WAIT_S + 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_gateway_that_fell_silent_holds_up_the_end_of_a_token_and_not_its_beginning(
+    cast, monkeypatch
+):
+    agent, waits = builders.agent(cast), []
+    gateway = _gateway(cast.now)
+    GatewayInstance.objects.filter(pk=gateway.pk).update(
+        seen_at=cast.now - timedelta(seconds=5), stale_max_s=300
+    )
+    monkeypatch.setattr(invalidation.time, "sleep", waits.append)
+
+    given = proving.by_secret(agent, proving.secret(agent, now=cast.now))
+    assert (given.status_code, waits) == (200, [])
+
+    monkeypatch.setattr(issuing, "WAIT_S", 0.05)
+    ended = proving.ask({"token": given.json()["access_token"]}, path=proving.REVOKE)
+    assert ended.status_code == 200
+    assert waits
 
 
 @pytest.mark.parametrize("field", ["client_id", "client_secret", "client_assertion", "scope"])
