@@ -48,8 +48,9 @@ def build() -> NinjaAPI:
     return api
 
 
-def _refused(request: HttpRequest, error: Any) -> HttpResponse:  # noqa: ANN401 - ninja's own type.
-    return refusals.answer(request, error)
+def _refused(_request: HttpRequest, error: Any) -> HttpResponse:  # noqa: ANN401 - ninja's own type.
+    """Leave every refusal to the door, which answers it after it has judged what was done."""
+    raise error
 
 
 def _invalid(request: HttpRequest, error: Any) -> HttpResponse:  # noqa: ANN401 - ninja's own type.
