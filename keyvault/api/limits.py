@@ -34,7 +34,13 @@ SOURCE = Rate(per_s=100, burst=1_000)
 PRINCIPAL = Rate(per_s=20, burst=200)
 # What people will have to read is scarcer.
 ASKING = Rate(per_s=0.2, burst=30)
+# Batches of up to a thousand events, which nobody reads one by one.
+REPORTING = Rate(per_s=5, burst=50)
 FAILURES = Rate(per_s=0.5, burst=60)
+
+
+# Operations that bring many small things at once, by their operationId.
+BATCHES = frozenset({"reportUsage"})
 
 
 class Buckets:

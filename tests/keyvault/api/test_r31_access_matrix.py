@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from approvals import services
 from keyvault.accounts import services as accounts
@@ -55,6 +56,11 @@ ALLOWED = {
     ("getKey", "foreign"): {"mallory", "dave", "frank", "other agent"},
     ("listVersions", "own"): LOOKERS | {"own agent"},
     ("listVersions", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    ("getKeyUsage", "own"): LOOKERS | {"own agent"},
+    ("getKeyUsage", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    # Whoever may use or see the value reports its use; to see the key is not enough.
+    ("reportUsage", "own"): {"alice", "own agent"},
+    ("reportUsage", "foreign"): {"mallory", "other agent"},
     ("getAgent", "own"): LOOKERS | {"own agent"},
     ("getAgent", "foreign"): {"mallory", "dave", "frank", "other agent"},
     # bob decides about it, carol stands in for the owner, auditors and administrators look.
@@ -119,7 +125,8 @@ def land(house, as_) -> Land:
 
 
 def things(path: str) -> tuple[str, ...]:
-    return THINGS if "{" in path or path.endswith("/requests") else ("-",)
+    by_body = path.endswith(("/requests", "/usage"))
+    return THINGS if "{" in path or by_body else ("-",)
 
 
 def cells():
@@ -147,6 +154,9 @@ def _body(land: Land, operation: str, thing: str):
     if operation == "createRequest":
         name = land.keys.get(thing, "missing-name")
         return {"kind": "key.revoke", "key": name, "reason": "By the matrix."}
+    if operation == "reportUsage":
+        name = land.keys.get(thing, "missing-name")
+        return {"events": [{"key": name, "at": timezone.now().isoformat()}]}
     return None
 
 
@@ -182,6 +192,11 @@ def test_r31_only_the_allowed_cells_succeed_and_hidden_looks_missing(land, cell,
         is_in = answer.status_code < 300
         if operation == "createRequest" and role in allowed and answer.status_code == 409:
             is_in = True  # Somebody of the same row has asked it already.
+        if operation == "reportUsage" and is_in and not answer.json()["accepted"]:
+            is_in = False  # A batch is judged event by event.
+            missing = _call(land, role, (*cell[:3], "missing"))
+            assert answer.json() == missing.json()
+            assert answer.json()["refused"][0]["code"] == "key"
         if is_in != (role in allowed):
             wrong.append((role, answer.status_code, answer.content[:200]))
         if role in STRANGERS:
