@@ -72,6 +72,13 @@ ALLOWED = {
     ("withdrawRequest", "own"): {"alice", "own agent"},
     ("withdrawRequest", "foreign"): {"mallory"},
     ("withdrawRequest", "deleted"): {"alice"},
+    ("listComments", "own"): {"alice", "bob", "carol", "dave", "frank", "own agent"},
+    ("listComments", "foreign"): {"mallory", "bob", "dave", "frank"},
+    ("listComments", "deleted"): {"alice", "dave", "frank"},
+    # Whoever sees a request on the console may write about it there; an agent only reads.
+    ("createComment", "own"): {"alice", "bob", "carol", "dave", "frank"},
+    ("createComment", "foreign"): {"mallory", "bob", "dave", "frank"},
+    ("createComment", "deleted"): {"alice", "dave", "frank"},
     # By the body: whoever may revoke it asks it, and so does an agent that uses it.
     ("createRequest", "own"): {"alice", "frank", "own agent"},
     ("createRequest", "foreign"): {"mallory", "frank", "other agent"},
@@ -151,6 +158,8 @@ def _address(land: Land, path: str, thing: str) -> str | None:
 def _body(land: Land, operation: str, thing: str):
     if operation == "reviseRequest":
         return {"reason": "Another reason."}
+    if operation == "createComment":
+        return {"text": "By the matrix."}
     if operation == "createRequest":
         name = land.keys.get(thing, "missing-name")
         return {"kind": "key.revoke", "key": name, "reason": "By the matrix."}

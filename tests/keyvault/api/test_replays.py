@@ -104,7 +104,7 @@ def test_a_refusal_after_the_commit_keeps_the_key_too(house, as_, monkeypatch):
         raise NotVisible("planted")
 
     with monkeypatch.context() as patched:
-        patched.setattr("keyvault.api.requests._access", hidden)
+        patched.setattr("keyvault.api.requests.request_of", hidden)
         assert alice.post(path, **KEYED).status_code == 404
 
     assert Request.objects.get().state == "withdrawn"
