@@ -20,6 +20,7 @@ from approvals import ports
 from keyvault.accounts.models import User
 from keyvault.accounts.presence import Presence
 from keyvault.agents.directory import Directory
+from keyvault.api import limits
 from keyvault.audit import ledger
 from keyvault.crypto import digest, keyring, keys_dir
 from tests import cast as people
@@ -64,6 +65,12 @@ def installation(keys: keys_dir.Keys, _ring: keyring.Keyring) -> Iterator[keyrin
     ports.bind(recorder=ledger, signer=keys.receipt, directory=Directory(), presence=Presence())
     yield _ring
     keyring.install(_ring)
+
+
+@pytest.fixture(autouse=True)
+def _full_buckets() -> None:
+    """Let each test begin as a new process does: nobody has asked for anything yet."""
+    limits.buckets.clear()
 
 
 @pytest.fixture

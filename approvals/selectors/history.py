@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from approvals import ports
-from approvals.models import Decision, Job, Request, Revision
+from approvals.models import Comment, Decision, Job, Request, Revision
 from approvals.selectors import access, ballots, diffs
 
 if TYPE_CHECKING:
@@ -33,6 +35,34 @@ GONE = (LookupError, ValueError, ports.Unfinished)
 # How a request ended that the machine took back which had made it.
 BY_ASKER = "withdrawn_by_asker"
 WORKER = ports.Actor("system", "worker", "Worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person wrote about a request; `verdict` is empty for a remark that decides nothing."""
+
+    id: UUID
+    person: ports.Actor
+    verdict: str
+    revision: int
+    text: str
+    at: datetime
+
+
+def said(request: Request) -> list[Said]:
+    """Return the remarks on a request and the notes of its decisions, oldest first."""
+    found = [remark(one) for one in request.comments.all()]
+    found += [
+        Said(one.pk, _person(one), one.verdict, one.revision, one.comment, one.decided_at)
+        for one in request.decisions.all()
+        if one.comment
+    ]
+    return sorted(found, key=lambda one: (one.at, one.id))
+
+
+def remark(row: Comment) -> Said:
+    """Return one remark."""
+    return Said(row.pk, _person(row), "", row.revision, row.text, row.created_at)
 
 
 def timeline(request: Request) -> list[Item]:
@@ -63,7 +93,7 @@ def _decisions(request: Request) -> Iterator[Item]:
     for decision in request.decisions.all():
         solo = " alone, as the only administrator" if decision.solo else ""
         yield {
-            "actor": ports.Actor("user", str(decision.person_id), decision.person_label),
+            "actor": _person(decision),
             "text": f"{VERDICTS[decision.verdict]}{solo} · on revision {decision.revision}",
             "at": decision.decided_at,
             "quote": decision.comment,
@@ -81,11 +111,15 @@ def factor(decision: Decision) -> str:
 def _comments(request: Request) -> Iterator[Item]:
     for comment in request.comments.all():
         yield {
-            "actor": ports.Actor("user", str(comment.person_id), comment.person_label),
+            "actor": _person(comment),
             "text": f"wrote · on revision {comment.revision}",
             "at": comment.created_at,
             "quote": comment.text,
         }
+
+
+def _person(row: Decision | Comment) -> ports.Actor:
+    return ports.Actor("user", str(row.person_id), row.person_label)
 
 
 def _ends(request: Request) -> Iterator[Item]:

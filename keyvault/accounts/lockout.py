@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from django.db import transaction
 from django.utils.crypto import salted_hmac
@@ -31,7 +31,6 @@ from keyvault.audit import denials, ledger
 FORGET_AFTER = timedelta(hours=1)
 FIRST_LOCK = timedelta(minutes=1)
 LONGEST_LOCK = timedelta(minutes=15)
-IPV6 = 6
 LIMITS = {"person": 5, "address": 30, "program": 10, "programs": 100}
 _TITLES = {
     "person": "One person",
@@ -68,17 +67,22 @@ def person_bucket(username: str) -> str:
 
 
 def address_bucket(ip: str) -> str:
-    """Return the key under which an address is counted; a /64 is one subscriber of IPv6."""
-    return _bucket("address", _subscriber(ip))
+    """Return the key under which an address is counted."""
+    return _bucket("address", subscriber(ip))
 
 
-def _subscriber(ip: str) -> str:
+def subscriber(ip: str) -> str:
+    """Return the network of whoever has an address: of IPv6 a /64, of IPv4 the address alone.
+
+    An IPv4 address in the form of IPv6 is the IPv4 address. What is no address is its own network.
+    """
     try:
         found = ip_address(ip)
     except ValueError:
         return ip
-    length = 64 if found.version == IPV6 else 32
-    return str(ip_network((found, length), strict=False))
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return str(ip_network((found, 64), strict=False))
+    return str(ip_network(getattr(found, "ipv4_mapped", None) or found))
 
 
 def _bucket(scope: str, value: str) -> str:
@@ -111,7 +115,7 @@ def refuse_program(*, name: str, ip: str, reason: str, whose: str, now: datetime
     `reason` and `whose` are words of ours, never something that was sent. Raises
     LockedOut when there were too many before; the caller then says for how long.
     """
-    where = _subscriber(ip)
+    where = subscriber(ip)
     scopes = {
         _bucket("program", f"{name[:500]}\n{where}"): "program",
         _bucket("programs", where): "programs",

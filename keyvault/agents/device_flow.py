@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet
 
 from approvals import digests, ports
 from approvals.ports import NotVisible, Subject
 from keyvault.accounts import lockout, selectors
 from keyvault.accounts.models import User
-from keyvault.agents import tokens
+from keyvault.agents import devices, tokens
 from keyvault.agents.devices import DeviceLogin
 from keyvault.agents.tokens import BadToken, Issued, Source
 from keyvault.audit import ledger
@@ -35,8 +35,10 @@ TOKEN_S = int(tokens.PERSON_MOST.total_seconds())
 # RFC 8628 section 6.1: letters that are not taken for each other and spell no words.
 LETTERS = "BCDFGHJKLMNPQRSTVWXZ"
 _CODE_CHARS = 8
-# What one address, and what all, may have under way. Nobody is signed in when these are made.
+# What one subscriber may have under way, and what all may have before each gets one only: nobody
+# is signed in when these are made, and nobody shall keep others out by making many.
 MOST_OPEN, MOST_OPEN_OF_ALL = 20, 2000
+_LOCK = 0x6B76_000D  # "kv": the advisory lock of whoever counts sign-ins and adds one.
 _FORGET_AFTER = timedelta(days=1)
 
 
@@ -81,24 +83,40 @@ def begin(*, client_name: str, ip: str, now: datetime) -> Begun:
     """
     with transaction.atomic(durable=True):
         DeviceLogin.objects.filter(expires_at__lt=now - _FORGET_AFTER).delete()
-        under_way = DeviceLogin.objects.filter(expires_at__gt=now, used_at=None)
-        if (
-            under_way.filter(address=ip).count() >= MOST_OPEN
-            or under_way.count() >= MOST_OPEN_OF_ALL
-        ):
-            raise TooMany
+        _check_room(ip, now=now)
         made, user_code = codes.issue(PREFIX), _user_code()
         login = DeviceLogin.objects.create(
             public_id=made.public_id,
             digest=made.stored,
             user_digest=_digest(user_code),
             client_name="".join(filter(str.isprintable, client_name))[:80],
-            address=ip,
+            address=devices.written(ip),
             asked_at=now,
             expires_at=now + LIFETIME,
             interval_s=INTERVAL_S,
         )
     return Begun(made.text, f"{user_code[:4]}-{user_code[4:]}", login)
+
+
+def _check_room(ip: str, *, now: datetime) -> None:
+    """Refuse a subscriber that has enough under way. Raises TooMany.
+
+    Of two that begin at once the second waits here, and counts what the first has made.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    under_way = DeviceLogin.objects.filter(expires_at__gt=now, used_at=None)
+    own = under_way.filter(_of_subscriber(ip)).count()
+    if own >= MOST_OPEN or (own and under_way.count() >= MOST_OPEN_OF_ALL):
+        raise TooMany
+
+
+def _of_subscriber(ip: str) -> Q:
+    """Return the condition that a sign-in was asked for by the subscriber of an address."""
+    written = devices.written(ip)
+    if ":" in written:
+        return Q(address__startswith=written[: len("0000:0000:0000:0000:")])
+    return Q(address=written)
 
 
 def find(*, code: str, user: User, ip: str, now: datetime) -> DeviceLogin:
@@ -220,7 +238,7 @@ def _decide(login: DeviceLogin, user: User, *, is_allowed: bool, now: datetime) 
         actor=selectors.actor(user),
         subject=Subject("device", login.public_id, login.client_name or "A command line"),
         now=now,
-        fields={"address": login.address},
+        fields={"address": login.came_from},
     )
     return login
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address, ip_address
 from typing import ClassVar
 from uuid import uuid4
 
@@ -14,7 +15,8 @@ class DeviceLogin(models.Model):
     """One sign-in by device flow (RFC 8628). Both codes are here as keyed digests only.
 
     `client_name` is what the asker calls itself, which proves nothing. `epoch`
-    is the person's session epoch under which it was allowed.
+    is the person's session epoch under which it was allowed. `address` is kept as
+    `written`.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -54,3 +56,26 @@ class DeviceLogin(models.Model):
 
     def __str__(self) -> str:
         return f"device login {self.public_id}"
+
+    @property
+    def came_from(self) -> str:
+        """Return the address of the asker as people know it."""
+        try:
+            return str(ip_address(self.address))
+        except ValueError:
+            return self.address
+
+
+def written(ip: str) -> str:
+    """Return an address in a form in which those of one IPv6 network begin alike.
+
+    IPv6 is written in full and without a zone, IPv4 as it is, also where it came in the form
+    of IPv6.
+    """
+    try:
+        found = ip_address(ip.partition("%")[0])
+    except ValueError:
+        return ip
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped or found.exploded)
+    return str(found)

@@ -155,10 +155,14 @@ def _give(
     last: Callable[[], None] = lambda: None,
     said_by: str = "",
 ) -> Issued:
-    """Make the token and return it once every gateway knows it, or after a second.
+    """Make the token and return it once every gateway in touch knows it, or after a second.
+
+    One that has fallen silent is not waited for: it may refuse the token, which
+    a client asks for anew, and would hold every other token up until it is back.
 
     `last` runs in the transaction once all that the token rests on is locked;
-    what it raises takes the token back. Raises Refused when what it rests on has ended meanwhile, BadScope.
+    what it raises takes the token back. Raises Refused when what it rests on has ended meanwhile, BadScope,
+    tokens.TooManyLive.
     """
     try:
         with transaction.atomic(durable=True):
@@ -176,7 +180,7 @@ def _give(
     except BadToken:
         raise Refused("ended meanwhile") from None
     with _ended_on_failure(made, now=now):
-        invalidation.wait(xact, timeout_s=WAIT_S)
+        invalidation.wait(xact, timeout_s=WAIT_S, is_gain=True)
     return made
 
 

@@ -30,6 +30,8 @@ from keyvault.crypto.secret import Secret
 
 PREFIX = "kvt"
 PERSON_MOST = timedelta(hours=8)
+# A program that renews an hour's token each minute has 60; one with more than this many leaks them.
+MOST_LIVE = 500
 _NOBODY = "0" * 64
 
 
@@ -42,6 +44,14 @@ class BadToken(Exception):
 
 class BadScope(ValueError):
     """What is asked of a token cannot be given; the message says the mend."""
+
+
+class TooManyLive(Exception):
+    """The holder has as many live tokens as one may have; the next one ends by itself `until`."""
+
+    def __init__(self, holder: Actor, until: datetime) -> None:
+        super().__init__(f"{holder.label} has {MOST_LIVE} live tokens, as many as one may have.")
+        self.holder, self.until = holder, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +92,12 @@ def issue(
     ttl_s: seconds, 60 to 3600 for an agent, at most 8 h for a person's command
     line. `keys` narrows the token to keys by name; None means all that are
     granted. `said_by` is what an outside issuer called the bearer. Raises
-    BadScope, BadToken (the holder is no longer active).
+    BadScope, BadToken (the holder is no longer active), TooManyLive.
     """
     _lock(holder, source, now=now)
     made = tokens.issue(PREFIX)
     row = _row(holder, source, ttl_s=ttl_s, keys=keys, now=now)
+    _check_room(holder, now=now)
     row.public_id, row.digest, row.holder = made.public_id, made.stored, said_by[:300]
     row.save(force_insert=True)
     _record_issued(row, source, now=now)
@@ -156,9 +167,15 @@ def end(*, tokens_of: Q, cause: str, actor: Actor, now: datetime) -> list[UUID]:
 
 def actor_of(row: AccessToken) -> Actor:
     """Return who acts with a token, for the ledger."""
-    if row.agent is not None:
-        return row.agent.as_actor
-    return Actor("user", str(row.user_id), str(row.user))
+    holder = row.agent or row.user
+    assert holder is not None  # noqa: S101 - the table demands one of them.
+    return _actor(holder)
+
+
+def _actor(holder: Agent | User) -> Actor:
+    if isinstance(holder, Agent):
+        return holder.as_actor
+    return Actor("user", str(holder.pk), str(holder))
 
 
 def _lock(holder: Agent | User, source: Source, *, now: datetime) -> None:
@@ -213,6 +230,21 @@ def _locked(condition: Q) -> list[AccessToken]:
     """
     rows = AccessToken.objects.select_for_update().filter(condition, ended_at=None)
     return list(rows.order_by("issued_at", "pk"))
+
+
+def _check_room(holder: Agent | User, *, now: datetime) -> None:
+    """Refuse a holder that has `MOST_LIVE` tokens in force; its row is locked. Raises TooManyLive.
+
+    Tokens of a person's earlier epoch open nothing any more and do not count.
+    """
+    whose = (
+        Q(agent=holder) if isinstance(holder, Agent) else Q(user=holder, epoch=holder.session_epoch)
+    )
+    live = AccessToken.objects.filter(whose, ended_at=None, expires_at__gt=now)
+    ends = live.order_by("expires_at").values_list("expires_at", flat=True)[:MOST_LIVE]
+    found = list(ends)
+    if len(found) >= MOST_LIVE:
+        raise TooManyLive(_actor(holder), found[0])
 
 
 def _open(ids: list[UUID]) -> QuerySet[AccessToken]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keyvault.api.problems import Problem
@@ -16,43 +17,55 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 JSON = Any
-MOST_BYTES = 65_536
 MOST_DEPTH = 12
-MOST_MEMBERS = 1_000
 MOST_DIGITS = 18
+_LENGTH_DIGITS = 12
 MEDIA_TYPE = "application/json"
 # Possessive, and taking an unfinished string to its end: linear on whatever is sent.
 _STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
-def read(request: HttpRequest) -> dict[str, JSON] | None:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long a body may be, and how many members all its objects and arrays may have."""
+
+    size: int
+    members: int
+
+
+USUAL = Bounds(size=65_536, members=1_000)
+# A thousand reports of use, each with all it can say.
+BATCH = Bounds(size=262_144, members=12_000)
+
+
+def read(request: HttpRequest, bounds: Bounds = USUAL) -> dict[str, JSON] | None:
     """Return the object in the body, or None without a body. Raises Problem.
 
     The size is judged by what the caller says before a byte is read; the
     server never hands over more than that.
     """
     size = request.META.get("CONTENT_LENGTH") or "0"
-    if not size.isdigit():
+    if not (size.isascii() and size.isdigit()):
         raise Problem("bad-request", "Content-Length is not a number.")
-    if int(size[:12]) > MOST_BYTES:
-        raise _too_large()
+    if len(size) > _LENGTH_DIGITS or int(size) > bounds.size:
+        raise _too_large(bounds)
     if not request.body:
         return None
     if request.content_type != MEDIA_TYPE:
         raise Problem("unsupported-media-type")
-    return parse(request.body)
+    return parse(request.body, bounds)
 
 
-def parse(body: bytes) -> dict[str, JSON]:
+def parse(body: bytes, bounds: Bounds = USUAL) -> dict[str, JSON]:
     """Return the one JSON object in a text (RFC 8259, and I-JSON: RFC 7493). Raises Problem."""
-    if len(body) > MOST_BYTES:
-        raise _too_large()
+    if len(body) > bounds.size:
+        raise _too_large(bounds)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise Problem("bad-body", "The body is not UTF-8.") from None
-    _bound(text)
+    _bound(text, bounds)
     try:
         found = json.loads(
             text,
@@ -69,11 +82,11 @@ def parse(body: bytes) -> dict[str, JSON]:
     return found
 
 
-def _too_large() -> Problem:
-    return Problem("too-large", f"A body has at most {MOST_BYTES:,} bytes.")
+def _too_large(bounds: Bounds) -> Problem:
+    return Problem("too-large", f"A body has at most {bounds.size:,} bytes here.")
 
 
-def _bound(text: str) -> None:
+def _bound(text: str, bounds: Bounds) -> None:
     """Refuse by counting, so that no parser ever sees what is too deep or too wide."""
     bare = _STRINGS.sub("", text)
     depth = deepest = 0
@@ -82,8 +95,8 @@ def _bound(text: str) -> None:
         deepest = max(deepest, depth)
     if deepest > MOST_DEPTH:
         raise Problem("bad-body", f"The body is nested deeper than {MOST_DEPTH} levels.")
-    if bare.count(",") + bare.count(":") > MOST_MEMBERS:
-        raise Problem("bad-body", f"The body has more than {MOST_MEMBERS:,} members.")
+    if bare.count(",") + bare.count(":") > bounds.members:
+        raise Problem("bad-body", f"The body has more than {bounds.members:,} members.")
 
 
 def _members(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST
 
 from keyvault.accounts import gates, origin
 from keyvault.agents import device_flow
-from keyvault.api.oauth import Form, Problem, documents
+from keyvault.api.forms import BUSY, Form, Problem, documents
 
 _RETRY_S = 60
 
@@ -28,7 +28,7 @@ def begin(request: HttpRequest, form: Form) -> HttpResponse:
         )
     except device_flow.TooMany:
         raise Problem(
-            "temporarily_unavailable",
+            BUSY,
             "Too many sign-ins are under way from there. They lapse within ten minutes.",
             status=429,
             retry_after_s=_RETRY_S,

@@ -69,7 +69,7 @@ def build(api: NinjaAPI) -> dict[str, JSON]:
     }
     found["security"] = [{"bearer": []}]
     found["x-limits"] = {
-        "body_bytes": bodies.MOST_BYTES,
+        "body_bytes": bodies.USUAL.size,
         "calls_per_second": limits.PRINCIPAL.per_s,
         "burst": limits.PRINCIPAL.burst,
     }
@@ -90,6 +90,12 @@ def _complete(method: str, operation: dict[str, JSON]) -> None:
     for status in statuses:
         responses.setdefault(status, _problem(status))
     operation["responses"] = dict(sorted(responses.items()))
+    if operation["operationId"] in limits.BATCHES:
+        operation["x-limits"] = {
+            "body_bytes": bodies.BATCH.size,
+            "calls_per_second": limits.REPORTING.per_s,
+            "burst": limits.REPORTING.burst,
+        }
     if method == "post":
         operation["parameters"] = [*operation.get("parameters", ()), _IDEMPOTENCY_KEY]
 

@@ -58,14 +58,19 @@ def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpRespo
     limits.charge("principal", principal.label, limits.PRINCIPAL)
     operation = _operation(request, operations)
     _refuse_unlisted(request, operation)
-    request.json = bodies.read(request)  # type: ignore[attr-defined]
+    is_batch = operation["operationId"] in limits.BATCHES
+    bounds = bodies.BATCH if is_batch else bodies.USUAL
+    request.json = bodies.read(request, bounds)  # type: ignore[attr-defined]
     where = replace(
         context.current(), session=principal.token.public_id, on_behalf_of=principal.owner
     )
     with context.origin(where):
         if request.method != "POST":
             return act()
-        limits.charge("asking", principal.label, limits.ASKING)
+        if is_batch:
+            limits.charge("reporting", principal.label, limits.REPORTING)
+        else:
+            limits.charge("asking", principal.label, limits.ASKING)
         return replays.once(request, principal=principal.label, now=now, act=act)
 
 

@@ -9,7 +9,7 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 from ninja.parser import Parser
 
-from keyvault.api import agents, events, keys, refusals, requests
+from keyvault.api import agents, comments, events, keys, refusals, requests, usage
 from keyvault.api.problems import Fault, Problem
 
 if TYPE_CHECKING:
@@ -43,13 +43,15 @@ def build() -> NinjaAPI:
     api.add_exception_handler(ValidationError, _invalid)
     api.add_exception_handler(HttpError, _unreadable)
     api.add_exception_handler(Exception, _refused)
-    for router in (keys.router, agents.router, requests.router, events.router):
+    parts = (keys, usage, agents, requests, comments, events)
+    for router in (part.router for part in parts):
         api.add_router("", router)
     return api
 
 
-def _refused(request: HttpRequest, error: Any) -> HttpResponse:  # noqa: ANN401 - ninja's own type.
-    return refusals.answer(request, error)
+def _refused(_request: HttpRequest, error: Any) -> HttpResponse:  # noqa: ANN401 - ninja's own type.
+    """Leave every refusal to the door, which answers it after it has judged what was done."""
+    raise error
 
 
 def _invalid(request: HttpRequest, error: Any) -> HttpResponse:  # noqa: ANN401 - ninja's own type.

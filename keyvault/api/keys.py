@@ -67,7 +67,7 @@ def list_keys(request: HttpRequest, query: Query[KeysQuery]) -> schemas.KeyList:
 def get_key(request: HttpRequest, name: str) -> HttpResponse:
     """Return one key, with an ETag."""
     principal = caller(request)
-    row = _key(principal, name, now=timezone.now())
+    row = key_of(principal, name, now=timezone.now())
     return pages.tagged(request, shapes.key(row, _permissions(principal, row)))
 
 
@@ -83,7 +83,7 @@ def list_versions(
     request: HttpRequest, name: str, query: Query[VersionsQuery]
 ) -> schemas.VersionList:
     """List the versions of a key, newest first. No value is among what is said of them."""
-    row = _key(caller(request), name, now=timezone.now())
+    row = key_of(caller(request), name, now=timezone.now())
     mark = pages.mark("versions", query.cursor)
     found = [one for one in versions.versions(row.pk) if mark is None or one.number < int(mark)]
     shown = found[: query.limit]
@@ -103,7 +103,7 @@ def _visible(principal: Principal, *, now: datetime) -> QuerySet[Key]:
     return keys if token.keys is None else keys.filter(name__in=token.keys)
 
 
-def _key(principal: Principal, text: str, *, now: datetime) -> Key:
+def key_of(principal: Principal, text: str, *, now: datetime) -> Key:
     """Return one key that the caller may see. Raises naming.BadName, Unreachable."""
     name, agent = naming.key_name(text), principal.agent
     try:

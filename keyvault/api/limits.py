@@ -1,7 +1,7 @@
 """Slow down whoever asks too much: token buckets in the memory of this process.
 
 They protect the service from load and the approvers from a flood; no secret
-rests on them, because a bearer token has 256 random bits. So they need no
+rests on them, because tokens and client secrets have 256 random bits. So they need no
 shared store: a limiter in the queue server would refuse everybody, or let
 everybody through, whenever that server is away, and one in PostgreSQL would
 write and sync a row for every read. With n console processes a caller gets at
@@ -34,7 +34,13 @@ SOURCE = Rate(per_s=100, burst=1_000)
 PRINCIPAL = Rate(per_s=20, burst=200)
 # What people will have to read is scarcer.
 ASKING = Rate(per_s=0.2, burst=30)
+# Batches of up to a thousand events, which nobody reads one by one.
+REPORTING = Rate(per_s=5, burst=50)
 FAILURES = Rate(per_s=0.5, burst=60)
+
+
+# Operations that bring many small things at once, by their operationId.
+BATCHES = frozenset({"reportUsage"})
 
 
 class Buckets:
@@ -67,8 +73,13 @@ class Buckets:
 buckets = Buckets()
 
 
+def take(name: str, whose: str, rate: Rate, *, cost: int = 1) -> int:
+    """Take one call from a bucket; return the whole seconds to wait, 0 when it was allowed."""
+    return math.ceil(buckets.take(name, whose, rate, at=time.monotonic(), cost=cost))
+
+
 def charge(name: str, whose: str, rate: Rate, *, cost: int = 1) -> None:
     """Take one call from a bucket. Raises Problem with `Retry-After` when it is empty."""
-    wait = buckets.take(name, whose, rate, at=time.monotonic(), cost=cost)
-    if wait > 0:
-        raise Problem("too-many-requests", headers={"Retry-After": str(math.ceil(wait))})
+    wait_s = take(name, whose, rate, cost=cost)
+    if wait_s:
+        raise Problem("too-many-requests", headers={"Retry-After": str(wait_s)})

@@ -1,41 +1,32 @@
 """The token endpoint (RFC 6749, 7009, 7523, 8693): a form in, a short-lived token out.
 
-Refused proofs all look alike. Secrets travel in the body or the Authorization
-header; a query string is refused, because addresses end up in logs.
+Refused proofs all look alike.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import functools
-import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from urllib.parse import parse_qsl, unquote_plus
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST
 
 from keyvault.accounts import gates, lockout, origin
 from keyvault.agents import device_flow, issuing
 from keyvault.agents.issuing import Wish
 from keyvault.agents.proofs import Refused
-from keyvault.agents.tokens import BadScope, BadToken, Issued
+from keyvault.agents.tokens import BadScope, BadToken, Issued, TooManyLive
+from keyvault.api import forms
+from keyvault.api.forms import DEVICE, Form, Problem, documents
+from keyvault.audit import denials
 
-log = logging.getLogger(__name__)
-
-MOST_BYTES = 32_768
-MOST_FIELDS = 20
-FORM = "application/x-www-form-urlencoded"
 CREDENTIALS = "client_credentials"
-DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name, no secret.
@@ -43,54 +34,6 @@ OUTSIDE = (
     "urn:ietf:params:oauth:token-type:jwt",
     "urn:ietf:params:oauth:token-type:id_token",
 )
-_RETRY_S = 5
-
-Form = Mapping[str, str]
-
-
-class Problem(Exception):
-    """What to answer instead of a token (RFC 6749 section 5.2)."""
-
-    def __init__(
-        self,
-        error: str,
-        description: str,
-        *,
-        status: int = HTTPStatus.BAD_REQUEST,
-        retry_after_s: int = 0,
-    ) -> None:
-        super().__init__(error)
-        self.error, self.description = error, description
-        self.status, self.retry_after_s = status, retry_after_s
-
-    def answer(self) -> HttpResponse:
-        """Return it as a document."""
-        body = {"error": self.error, "error_description": self.description}
-        response = JsonResponse(body, status=self.status)
-        if self.status == HTTPStatus.UNAUTHORIZED:
-            response["WWW-Authenticate"] = 'Basic realm="keyvault"'
-        if self.retry_after_s:
-            response["Retry-After"] = str(self.retry_after_s)
-        return response
-
-
-def documents(
-    answer: Callable[[HttpRequest, Form], HttpResponse],
-) -> Callable[[HttpRequest], HttpResponse]:
-    """Read the form for a view, and answer what goes wrong with a document of RFC 6749."""
-
-    @functools.wraps(answer)
-    @sensitive_variables()
-    def view(request: HttpRequest) -> HttpResponse:
-        try:
-            return answer(request, _form(request))
-        except Problem as problem:
-            return problem.answer()
-        except issuing.OUT_OF_SERVICE:
-            log.exception("nothing was done at %s", request.path)
-            return _unavailable().answer()
-
-    return view
 
 
 @gates.machine
@@ -104,7 +47,10 @@ def token(request: HttpRequest, form: Form) -> HttpResponse:
     grant = _GRANTS.get(form["grant_type"])
     if grant is None:
         raise Problem("unsupported_grant_type", f"Use {CREDENTIALS}, {EXCHANGE} or {DEVICE}.")
-    return _granted(grant(request, form, _wish(form)))
+    try:
+        return _granted(grant(request, form, _wish(form)))
+    except TooManyLive as error:
+        raise _too_many_live(error) from None
 
 
 @gates.machine
@@ -126,7 +72,7 @@ def address() -> str:
 
 def _by_client(request: HttpRequest, form: Form, wish: Wish) -> Issued:
     """Answer the client credentials grant, by a secret or by a signed assertion."""
-    basic = _basic(request)
+    basic = forms.basic(request)
     ways = [basic, form.get("client_secret"), form.get("client_assertion")]
     if sum(way is not None for way in ways) > 1:
         raise Problem("invalid_request", "Prove yourself in one way only.")
@@ -217,12 +163,16 @@ def _bad_subject() -> Problem:
     return Problem("invalid_request", sentence)
 
 
-def _unavailable() -> Problem:
+def _too_many_live(error: TooManyLive) -> Problem:
+    """Return the refusal of a right proof, and count it: its owner should hear of it."""
+    now = timezone.now()
+    denials.count("token: too many live", actor=error.holder, example="", now=now)
     return Problem(
-        "temporarily_unavailable",
-        "Nothing was done. Try again in a few seconds.",
-        status=HTTPStatus.SERVICE_UNAVAILABLE,
-        retry_after_s=_RETRY_S,
+        forms.BUSY,
+        f"{error} Give back those that are done ({reverse('oauth-revoke')}), or ask for shorter "
+        "ones (expires_in).",
+        status=HTTPStatus.TOO_MANY_REQUESTS,
+        retry_after_s=max(math.ceil((error.until - now).total_seconds()), 1),
     )
 
 
@@ -242,26 +192,6 @@ def _granted(issued: Issued) -> HttpResponse:
     return JsonResponse(body, headers=headers)
 
 
-def _form(request: HttpRequest) -> dict[str, str]:
-    """Return the fields of the body, each once and printable. Raises Problem.
-
-    A field without a value counts as left out (RFC 6749 section 3.2).
-    """
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    if not (length.isascii() and length.isdigit()) or int(length) > MOST_BYTES:
-        raise Problem("invalid_request", f"A form has at most {MOST_BYTES} bytes.")
-    if request.content_type != FORM or request.META.get("QUERY_STRING"):
-        raise Problem("invalid_request", f"Send {FORM} in the body, and nothing in the address.")
-    try:
-        pairs = parse_qsl(request.body.decode(), max_num_fields=MOST_FIELDS, errors="strict")
-    except ValueError:
-        raise Problem("invalid_request", "The form cannot be read.") from None
-    form = dict(pairs)
-    if len(form) != len(pairs) or not all(value.isprintable() for value in form.values()):
-        raise Problem("invalid_request", "A field stands twice or holds control characters.")
-    return form
-
-
 def _wish(form: Form) -> Wish:
     if form.get("scope") and form.get("keys"):
         raise Problem("invalid_request", "Send `scope` or `keys`; they mean the same.")
@@ -273,25 +203,6 @@ def _wish(form: Form) -> Wish:
         raise Problem("invalid_scope", str(error)) from None
     except issuing.BadLifetime as error:
         raise Problem("invalid_request", str(error)) from None
-
-
-def _basic(request: HttpRequest) -> tuple[str, str] | None:
-    """Return client id and secret of an Authorization header, or None. Raises Problem.
-
-    Both are form-encoded before they are joined (RFC 6749 section 2.3.1).
-    """
-    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        joined = base64.b64decode(rest, validate=True).decode()
-    except (binascii.Error, ValueError):
-        joined = ""
-    name, colon, secret = joined.partition(":")
-    name, secret = unquote_plus(name), unquote_plus(secret)
-    if not colon or not (name + secret).isprintable():
-        raise Problem("invalid_request", "The Authorization header cannot be read.")
-    return name, secret
 
 
 urlpatterns = [

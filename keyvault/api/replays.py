@@ -1,7 +1,9 @@
 """Act once for one Idempotency-Key: the second time the first answer is given again.
 
-Only a success is kept. A refusal has done nothing, so the next try is judged
-anew; the same holds when we break, because every act is one transaction.
+Only a success is kept. What was refused, or broke before it had changed
+anything, leaves the key free: the next try is judged anew. What went wrong
+after a commit keeps the key: its first call never said how it ended, and
+nobody acts a second time because of that.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 
+from keyvault.api import commits
 from keyvault.api.models import ApiReplay
 from keyvault.api.problems import Problem
 
@@ -47,12 +50,14 @@ def once(
     row, is_new = _claim(request, principal=principal, key=key, now=now)
     if not is_new:
         return _again(row, request, now=now)
-    try:
-        response = act()
-    except BaseException:
-        row.delete()
-        raise
-    _settle(row, response)
+    with commits.watched() as seen:
+        try:
+            response = act()
+        except Exception as error:
+            if seen.is_clean(error):
+                row.delete()
+            raise
+    _settle(row, response, is_clean=not seen.has_committed)
     return response
 
 
@@ -92,10 +97,12 @@ def _again(row: ApiReplay, request: HttpRequest, *, now: datetime) -> HttpRespon
     return HttpResponse(row.answer, status=row.status, headers={**row.headers, MARK: "true"})
 
 
-def _settle(row: ApiReplay, response: HttpResponseBase) -> None:
+def _settle(row: ApiReplay, response: HttpResponseBase, *, is_clean: bool) -> None:
+    """Keep a success; free the key of a refusal that has changed nothing."""
     is_success = HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES
     if not is_success or not isinstance(response, HttpResponse):
-        row.delete()
+        if is_clean:
+            row.delete()
         return
     row.status, row.answer = response.status_code, response.content.decode()
     row.headers = {name: response[name] for name in _HEADERS if name in response}

@@ -121,8 +121,11 @@ def _asked(principal: Principal) -> QuerySet[Request]:
     return selectors.mine(principal.person)
 
 
-def _access(principal: Principal, request_id: UUID) -> Request:
-    """Return a request: an agent sees those that it made, a person those that the console shows."""
+def request_of(principal: Principal, request_id: UUID) -> Request:
+    """Return a request that the caller may see. Raises NotVisible.
+
+    An agent sees those that it made, a person those that the console shows.
+    """
     if principal.agent is not None:
         return selectors.access_asked(principal.actor, request_id)
     return selectors.access_request(principal.person, request_id)
@@ -130,7 +133,7 @@ def _access(principal: Principal, request_id: UUID) -> Request:
 
 def _read(request: HttpRequest, request_id: UUID) -> Request:
     """Return a request after looking again whether the token still holds."""
-    return _access(principals.of(request, now=timezone.now()), request_id)
+    return request_of(principals.of(request, now=timezone.now()), request_id)
 
 
 def _tag(row: Request) -> str:
@@ -140,7 +143,7 @@ def _tag(row: Request) -> str:
 
 
 def _answer(principal: Principal, request_id: UUID, *, status: int = 200) -> HttpResponse:
-    row = _access(principal, request_id)
+    row = request_of(principal, request_id)
     shown = shapes.request(row, selectors.who_decides(row, now=timezone.now()))
     response = HttpResponse(shown.model_dump_json(), status=status, content_type="application/json")
     response["ETag"] = _tag(row)

@@ -21,7 +21,8 @@ _POLL_S = 0.004
 
 # A gateway that may serve stale answers for a while lives that much longer.
 _LIVE = (
-    "ended_at IS NULL AND seen_at + (%s + stale_max_s) * interval '1 second' > clock_timestamp()"
+    "ended_at IS NULL AND seen_at + (%s + CASE WHEN %s THEN stale_max_s ELSE 0 END)"
+    " * interval '1 second' > clock_timestamp()"
 )
 _WAITING = (
     f"SELECT count(*), count(*) FILTER (WHERE NOT"  # noqa: S608 - constants of this module only
@@ -63,15 +64,18 @@ def transaction_id() -> int:
         return int(cursor.fetchone()[0])
 
 
-def wait(xact: int, *, timeout_s: float = 2.0) -> Effect:
+def wait(xact: int, *, timeout_s: float = 2.0, is_gain: bool = False) -> Effect:
     """Wait until a committed transaction holds on every live gateway, or the time is over.
+
+    is_gain: the transaction gave a right and took none, so that a gateway which has fallen
+    silent is not waited for, however long it may go on answering: there the right is missing.
 
     Call it after the commit, outside any transaction: inside one, PostgreSQL
     would still answer, and the wait would hold its locks.
     """
     began = time.monotonic()
     while True:
-        gateways, waiting = _count(xact)
+        gateways, waiting = _count(xact, with_stale=not is_gain)
         took_s = time.monotonic() - began
         if not waiting or took_s >= timeout_s:
             return Effect(gateways, waiting, took_s)
@@ -88,8 +92,8 @@ def forget(*, now: datetime) -> int:
     return deleted
 
 
-def _count(xact: int) -> tuple[int, int]:
+def _count(xact: int, *, with_stale: bool) -> tuple[int, int]:
     with connection.cursor() as cursor:
-        cursor.execute(_WAITING, [str(xact), LEASE.total_seconds()])
+        cursor.execute(_WAITING, [str(xact), LEASE.total_seconds(), with_stale])
         gateways, waiting = cursor.fetchone()
     return int(gateways), int(waiting)

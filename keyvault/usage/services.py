@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -79,16 +79,22 @@ class _Refused(ValueError):
         self.code = code
 
 
-def report(*, principal: Agent | User, events: Sequence[Reported], now: datetime) -> Report:
+def report(
+    *,
+    principal: Agent | User,
+    events: Sequence[Reported],
+    now: datetime,
+    only: Collection[str] | None = None,
+) -> Report:
     """Keep what a principal reports about its use of keys, and add it to the sums.
 
-    Each event is judged alone; those that are refused are returned with the
+    only: the names that its token is narrowed to, None for every key. Each event is judged alone; those that are refused are returned with the
     reason. A key that does not exist and one that was never granted are refused
     in the same words. Raises TooMany.
     """
     if len(events) > MOST_EVENTS:
         raise TooMany(f"A batch holds at most {MOST_EVENTS:,} events.")
-    keys = rights.keys_of(principal, _names(events), now=now)
+    keys = rights.keys_of(principal, _names(events, only), now=now)
     hosts: dict[str, str] = {}
     good, refused = [], []
     for index, event in enumerate(events):
@@ -103,9 +109,10 @@ def report(*, principal: Agent | User, events: Sequence[Reported], now: datetime
     return Report(len(good), tuple(refused))
 
 
-def _names(events: Iterable[Reported]) -> list[str]:
+def _names(events: Iterable[Reported], only: Collection[str] | None) -> list[str]:
     """Return the names that can be those of keys; what cannot is no query's business."""
-    found = {event.key for event in events}
+    named = {event.key for event in events}
+    found = named if only is None else named.intersection(only)
     return [name for name in found if len(name) <= naming.NAME_MAX and "\x00" not in name]
 
 

@@ -68,7 +68,7 @@ def decide(request: HttpRequest) -> HttpResponse:
     proof = ports.presence().ask(
         request,
         title="Sign this command line in",
-        sentence=f"{login.client_name or 'A command line'}, which asked from {login.address}, "
+        sentence=f"{login.client_name or 'A command line'}, which asked from {login.came_from}, "
         "may read metadata and ask for acts as you, for 8 hours. It is given no secret.",
         digest=device_flow.act_digest(login, person),
     )

@@ -35,3 +35,8 @@ def test_neighbours_in_one_ipv6_subscriber_share_a_count():
     assert lockout.address_bucket(one) != lockout.address_bucket("2001:db8:1:3::1")
     assert lockout.address_bucket("192.0.2.1") != lockout.address_bucket("192.0.2.2")
     assert lockout.address_bucket("") == lockout.address_bucket("")
+
+
+def test_an_ipv4_address_in_the_form_of_ipv6_is_itself():
+    assert lockout.address_bucket("::ffff:192.0.2.1") == lockout.address_bucket("192.0.2.1")
+    assert lockout.address_bucket("::ffff:192.0.2.1") != lockout.address_bucket("::ffff:192.0.2.2")

@@ -16,7 +16,7 @@ from joserfc.jws import JWSRegistry
 
 from keyvault.agents import clients
 from keyvault.agents.models import Agent
-from keyvault.api import oauth
+from keyvault.api import forms, oauth
 from tests.keyvault.agents import builders
 
 TOKEN = "/api/v1/oauth/token"
@@ -33,7 +33,7 @@ def secret(agent: Agent, *, now: datetime, **more: Any) -> str:
 
 def ask(form: dict[str, str], *, path: str = TOKEN, **headers: str) -> Any:
     """Send a form to the token endpoint as a program without cookies does."""
-    return Client().post(path, _encoded(form), content_type=oauth.FORM, headers=headers)
+    return Client().post(path, _encoded(form), content_type=forms.MEDIA_TYPE, headers=headers)
 
 
 def by_secret(agent: Agent | str, text: str, **more: str) -> Any:

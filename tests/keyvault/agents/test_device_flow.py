@@ -14,11 +14,11 @@ from django.utils import timezone
 from approvals.ports import NotPresent, NotVisible
 from keyvault.accounts import lockout, own_account
 from keyvault.accounts import services as accounts
-from keyvault.agents import device_flow, tokens
+from keyvault.agents import device_flow, issuing, tokens
 from keyvault.agents.devices import DeviceLogin
 from keyvault.agents.models import AccessToken
 from keyvault.agents.tokens import BadToken
-from keyvault.audit.models import Event
+from keyvault.audit.models import Denial, Event
 from tests import cast as people
 from tests import races
 
@@ -50,8 +50,8 @@ def confirm(browser, code, user, totp, *, decision="allow"):
     return browser.post(reverse("device-decide"), {**fields, "otp_code": totp(user)})
 
 
-def begun(now):
-    return device_flow.begin(client_name=HOST, ip="192.0.2.7", now=now)
+def begun(now, ip="192.0.2.7"):
+    return device_flow.begin(client_name=HOST, ip=ip, now=now)
 
 
 def allowed(cast, now=None):
@@ -223,6 +223,70 @@ def test_one_address_cannot_have_many_sign_ins_under_way(cast):
     assert start(REMOTE_ADDR="192.0.2.9").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("mine", "neighbour", "others"),
+    [
+        ("2001:db8:0:1::5", "2001:DB8:0:1:ffff::6", "2001:db8:0:2::5"),
+        ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.8"),
+        ("::ffff:192.0.2.7", "192.0.2.7", "::ffff:192.0.2.8"),
+        ("", "", "192.0.2.8"),
+    ],
+)
+def test_one_subscriber_is_counted_as_one(cast, mine, neighbour, others):
+    for _ in range(device_flow.MOST_OPEN):
+        begun(cast.now, mine)
+
+    with pytest.raises(device_flow.TooMany):
+        begun(cast.now, neighbour)
+    assert begun(cast.now, others).login.pk
+
+
+def test_the_page_shows_an_address_as_people_know_it(cast, client_for):
+    made = begun(cast.now, "2001:db8:0:1::5")
+
+    page = client_for(cast.alice).post(reverse("device"), {"user_code": made.user_code})
+
+    assert made.login.address == "2001:0db8:0000:0001:0000:0000:0000:0005"
+    assert "<code>2001:db8:0:1::5</code>" in page.content.decode()
+
+
+def test_when_many_are_under_way_each_source_still_gets_one(cast, monkeypatch):
+    monkeypatch.setattr(device_flow, "MOST_OPEN_OF_ALL", 4)
+    for n in range(4):
+        begun(cast.now, f"2001:db8:0:{n:x}::1")
+
+    assert begun(cast.now, "192.0.2.7").login.pk
+    for address in ("192.0.2.7", "2001:db8:0:3::2"):
+        with pytest.raises(device_flow.TooMany):
+            begun(cast.now, address)
+    assert begun(cast.now + device_flow.LIFETIME, "192.0.2.7").login.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_that_begin_at_once_no_more_are_made_than_one_source_may_have(monkeypatch):
+    monkeypatch.setattr(device_flow, "MOST_OPEN", 3)
+    barrier, results = threading.Barrier(8), []
+
+    def begin():
+        barrier.wait()
+        try:
+            begun(timezone.now())
+            results.append("begun")
+        except device_flow.TooMany:
+            results.append("refused")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(results) == ["begun"] * 3 + ["refused"] * 5
+    assert DeviceLogin.objects.count() == 3
+
+
 def test_what_lapsed_a_day_ago_is_forgotten(cast):
     old = begun(cast.now - timedelta(days=2))
 
@@ -239,6 +303,19 @@ def test_a_person_who_was_deactivated_meanwhile_gets_no_token(cast):
 
     assert answer.json()["error"] == "invalid_grant"
     assert not AccessToken.objects.exists()
+
+
+def test_a_person_with_too_many_live_tokens_is_told_and_may_redeem_later(cast, monkeypatch):
+    monkeypatch.setattr(tokens, "MOST_LIVE", 1)
+    first, second = (allowed(cast).device_code.reveal().decode() for _ in range(2))
+    given = poll(first).json()["access_token"]
+
+    refused = poll(second)
+    assert (refused.status_code, refused.json()["error"]) == (429, "temporarily_unavailable")
+    assert Denial.objects.get(gate="token: too many live").actor_label == "Alice"
+
+    issuing.revoke(text=given, now=cast.now)
+    assert poll(second).status_code == 200
 
 
 def test_the_page_takes_a_session_and_the_api_ignores_one(cast, client_for):

@@ -17,8 +17,9 @@ from keyvault.accounts import lockout
 from keyvault.agents import clients, issuing, services, tokens
 from keyvault.agents.models import AccessToken, AgentState
 from keyvault.agents.models import Client as Proof
-from keyvault.api import oauth
+from keyvault.api import forms, oauth
 from keyvault.audit.models import Denial, Event
+from keyvault.invalidation import services as invalidation
 from keyvault.invalidation.models import GatewayInstance
 from tests.keyvault.agents import builders, proving
 
@@ -193,7 +194,7 @@ def test_a_program_that_fails_locks_no_person_out(cast):
     ],
 )
 def test_a_form_that_is_none_gets_a_document_of_the_standard(cast, body, error):
-    answer = Client().post(proving.TOKEN, body, content_type=oauth.FORM)
+    answer = Client().post(proving.TOKEN, body, content_type=forms.MEDIA_TYPE)
 
     assert answer.status_code == 400
     assert answer.json()["error"] == error
@@ -205,17 +206,20 @@ def test_other_bodies_and_addresses_with_a_query_are_refused(cast):
     for answer in (
         Client().post(proving.TOKEN, {"grant_type": "client_credentials"}),
         Client().post(proving.TOKEN, "{}", content_type="application/json"),
-        Client().post(f"{proving.TOKEN}?client_secret=x", right, content_type=oauth.FORM),
-        Client().post(proving.TOKEN, right + "&x=" + "y" * 40_000, content_type=oauth.FORM),
+        Client().post(f"{proving.TOKEN}?client_secret=x", right, content_type=forms.MEDIA_TYPE),
+        Client().post(proving.TOKEN, right + "&x=" + "y" * 40_000, content_type=forms.MEDIA_TYPE),
         Client().post(
-            proving.TOKEN, right, content_type=oauth.FORM, headers={"Authorization": "Basic %%%"}
+            proving.TOKEN,
+            right,
+            content_type=forms.MEDIA_TYPE,
+            headers={"Authorization": "Basic %%%"},
         ),
     ):
         assert answer.status_code == 400
         assert answer.json()["error"] == "invalid_request"
     for joined in (b"no colon", b"a%00:b", b"a\nb:c", b"\xff:\xfe"):
         basic = {"Authorization": f"Basic {base64.b64encode(joined).decode()}"}
-        answer = Client().post(proving.TOKEN, right, content_type=oauth.FORM, headers=basic)
+        answer = Client().post(proving.TOKEN, right, content_type=forms.MEDIA_TYPE, headers=basic)
         assert answer.status_code == 400, joined
     for method in ("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"):
         assert Client().generic(method, proving.TOKEN).status_code == 405
@@ -223,7 +227,7 @@ def test_other_bodies_and_addresses_with_a_query_are_refused(cast):
 
 def test_a_session_counts_for_nothing(cast, client_for):
     answer = client_for(cast.frank).post(
-        proving.TOKEN, "grant_type=client_credentials", content_type=oauth.FORM
+        proving.TOKEN, "grant_type=client_credentials", content_type=forms.MEDIA_TYPE
     )
 
     assert answer.status_code == 401
@@ -423,6 +427,26 @@ def test_a_gateway_that_hears_nothing_holds_a_token_up_for_a_second(cast):
 
     assert answer.status_code == 200
     assert issuing.WAIT_S <= took_s < issuing.WAIT_S + 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_gateway_that_fell_silent_holds_up_the_end_of_a_token_and_not_its_beginning(
+    cast, monkeypatch
+):
+    agent, waits = builders.agent(cast), []
+    gateway = _gateway(cast.now)
+    GatewayInstance.objects.filter(pk=gateway.pk).update(
+        seen_at=cast.now - timedelta(seconds=5), stale_max_s=300
+    )
+    monkeypatch.setattr(invalidation.time, "sleep", waits.append)
+
+    given = proving.by_secret(agent, proving.secret(agent, now=cast.now))
+    assert (given.status_code, waits) == (200, [])
+
+    monkeypatch.setattr(issuing, "WAIT_S", 0.05)
+    ended = proving.ask({"token": given.json()["access_token"]}, path=proving.REVOKE)
+    assert ended.status_code == 200
+    assert waits
 
 
 @pytest.mark.parametrize("field", ["client_id", "client_secret", "client_assertion", "scope"])

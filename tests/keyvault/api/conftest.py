@@ -1,4 +1,4 @@
-"""Callers of the API: a client with a bearer token for every role, and empty buckets."""
+"""Callers of the API: a client with a bearer token for every role."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from keyvault.api import limits
 from tests.keyvault.actions.conftest import _registry, fake, house
 from tests.keyvault.agents import builders
 
@@ -41,13 +40,6 @@ class Caller:
 
     def patch(self, path: str, body: Any = None, **headers: str):
         return self.call("PATCH", f"/api/v1{path}", body, **headers)
-
-
-@pytest.fixture(autouse=True)
-def _full_buckets():
-    limits.buckets.clear()
-    yield
-    limits.buckets.clear()
 
 
 @pytest.fixture

@@ -322,6 +322,8 @@ def test_r20_no_address_decides_reveals_or_runs(cast):
         ("post", "/api/v1/requests"),
         ("patch", "/api/v1/requests/{request_id}"),
         ("post", "/api/v1/requests/{request_id}/withdraw"),
+        ("post", "/api/v1/requests/{request_id}/comments"),
+        ("post", "/api/v1/usage"),
     }
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from approvals import services
 from keyvault.accounts import services as accounts
@@ -55,6 +56,11 @@ ALLOWED = {
     ("getKey", "foreign"): {"mallory", "dave", "frank", "other agent"},
     ("listVersions", "own"): LOOKERS | {"own agent"},
     ("listVersions", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    ("getKeyUsage", "own"): LOOKERS | {"own agent"},
+    ("getKeyUsage", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    # Whoever may use or see the value reports its use; to see the key is not enough.
+    ("reportUsage", "own"): {"alice", "own agent"},
+    ("reportUsage", "foreign"): {"mallory", "other agent"},
     ("getAgent", "own"): LOOKERS | {"own agent"},
     ("getAgent", "foreign"): {"mallory", "dave", "frank", "other agent"},
     # bob decides about it, carol stands in for the owner, auditors and administrators look.
@@ -66,6 +72,13 @@ ALLOWED = {
     ("withdrawRequest", "own"): {"alice", "own agent"},
     ("withdrawRequest", "foreign"): {"mallory"},
     ("withdrawRequest", "deleted"): {"alice"},
+    ("listComments", "own"): {"alice", "bob", "carol", "dave", "frank", "own agent"},
+    ("listComments", "foreign"): {"mallory", "bob", "dave", "frank"},
+    ("listComments", "deleted"): {"alice", "dave", "frank"},
+    # Whoever sees a request on the console may write about it there; an agent only reads.
+    ("createComment", "own"): {"alice", "bob", "carol", "dave", "frank"},
+    ("createComment", "foreign"): {"mallory", "bob", "dave", "frank"},
+    ("createComment", "deleted"): {"alice", "dave", "frank"},
     # By the body: whoever may revoke it asks it, and so does an agent that uses it.
     ("createRequest", "own"): {"alice", "frank", "own agent"},
     ("createRequest", "foreign"): {"mallory", "frank", "other agent"},
@@ -119,7 +132,8 @@ def land(house, as_) -> Land:
 
 
 def things(path: str) -> tuple[str, ...]:
-    return THINGS if "{" in path or path.endswith("/requests") else ("-",)
+    by_body = path.endswith(("/requests", "/usage"))
+    return THINGS if "{" in path or by_body else ("-",)
 
 
 def cells():
@@ -144,9 +158,14 @@ def _address(land: Land, path: str, thing: str) -> str | None:
 def _body(land: Land, operation: str, thing: str):
     if operation == "reviseRequest":
         return {"reason": "Another reason."}
+    if operation == "createComment":
+        return {"text": "By the matrix."}
     if operation == "createRequest":
         name = land.keys.get(thing, "missing-name")
         return {"kind": "key.revoke", "key": name, "reason": "By the matrix."}
+    if operation == "reportUsage":
+        name = land.keys.get(thing, "missing-name")
+        return {"events": [{"key": name, "at": timezone.now().isoformat()}]}
     return None
 
 
@@ -182,6 +201,11 @@ def test_r31_only_the_allowed_cells_succeed_and_hidden_looks_missing(land, cell,
         is_in = answer.status_code < 300
         if operation == "createRequest" and role in allowed and answer.status_code == 409:
             is_in = True  # Somebody of the same row has asked it already.
+        if operation == "reportUsage" and is_in and not answer.json()["accepted"]:
+            is_in = False  # A batch is judged event by event.
+            missing = _call(land, role, (*cell[:3], "missing"))
+            assert answer.json() == missing.json()
+            assert answer.json()["refused"][0]["code"] == "key"
         if is_in != (role in allowed):
             wrong.append((role, answer.status_code, answer.content[:200]))
         if role in STRANGERS:

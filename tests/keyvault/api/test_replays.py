@@ -6,10 +6,13 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.contrib.sessions.models import Session
+from django.db import OperationalError, connection, transaction
 
 from approvals.models import Request
-from keyvault.api import replays
+from approvals.ports import NotVisible
+from keyvault.actions import create_key
+from keyvault.api import commits, replays
 from keyvault.api.models import ApiReplay
 from tests.keyvault.agents import builders
 from tests.keyvault.api.test_requests import creation, kind_of
@@ -71,6 +74,110 @@ def test_a_fault_of_ours_leaves_the_key_free(house, as_, monkeypatch):
         assert alice.post("/requests", creation(), **KEYED).status_code == 500
 
     assert alice.post("/requests", creation(), **KEYED).status_code == 201
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "place", ["keyvault.api.shapes.request", "keyvault.api.requests.selectors.who_decides"]
+)
+def test_a_fault_after_the_commit_keeps_the_key_and_nobody_acts_twice(
+    house, as_, monkeypatch, place
+):
+    alice = as_(house.cast.alice)
+    with monkeypatch.context() as patched:
+        patched.setattr(place, lambda *_, **__: 1 / 0)
+        assert alice.post("/requests", creation(), **KEYED).status_code == 500
+    row = Request.objects.get()
+
+    again = alice.post("/requests", creation(), **KEYED)
+
+    assert (again.status_code, kind_of(again)) == (409, "in-flight")
+    assert Request.objects.get() == row
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refusal_after_the_commit_keeps_the_key_too(house, as_, monkeypatch):
+    alice = as_(house.cast.alice)
+    path = f"/requests/{alice.post('/requests', creation()).json()['id']}/withdraw"
+
+    def hidden(*_args):
+        raise NotVisible("planted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("keyvault.api.requests.request_of", hidden)
+        assert alice.post(path, **KEYED).status_code == 404
+
+    assert Request.objects.get().state == "withdrawn"
+    assert kind_of(alice.post(path, **KEYED)) == "in-flight"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_fault_before_the_commit_leaves_the_key_free_although_it_had_written(
+    house, as_, monkeypatch
+):
+    alice = as_(house.cast.alice)
+    with monkeypatch.context() as patched:
+        patched.setattr("approvals.services.states.record", lambda *_, **__: 1 / 0)
+        assert alice.post("/requests", creation(), **KEYED).status_code == 500
+    assert not Request.objects.exists()
+
+    assert alice.post("/requests", creation(), **KEYED).status_code == 201
+
+
+@pytest.mark.django_db(transaction=True)
+def test_when_nobody_knows_how_the_commit_ended_the_key_stays_taken(house, as_, monkeypatch):
+    alice = as_(house.cast.alice)
+    ask = create_key.ask
+
+    def cut_off(**said):
+        ask(**said)
+        raise OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(commits.Commits, "_sign", lambda _: None)
+        patched.setattr("keyvault.api.asking.create_key.ask", cut_off)
+        assert alice.post("/requests", creation(), **KEYED).status_code == 503
+
+    assert kind_of(alice.post("/requests", creation(), **KEYED)) == "in-flight"
+    assert Request.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_server_has_rolled_back_leaves_the_key_free(house, as_, monkeypatch):
+    alice = as_(house.cast.alice)
+
+    def timed_out(**_said):
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("UPDATE keyvault_agent SET title = title")
+            cursor.execute("SET LOCAL statement_timeout = 1")
+            cursor.execute("SELECT pg_sleep(5)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("keyvault.api.asking.create_key.ask", timed_out)
+        assert alice.post("/requests", creation(), **KEYED).status_code == 503
+
+    assert alice.post("/requests", creation(), **KEYED).status_code == 201
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_block_is_known_by_what_it_has_committed(cast):
+    def write():
+        Session.objects.create(session_key="s", session_data="", expire_date=cast.now)
+
+    with commits.watched() as seen:
+        assert not Session.objects.exists()
+    assert (seen.has_written, seen.has_committed) == (False, False)
+    with commits.watched() as seen, transaction.atomic():
+        write()
+        transaction.set_rollback(True)
+    assert (seen.has_written, seen.has_committed) == (True, False)
+    with commits.watched() as seen, transaction.atomic():
+        write()
+        assert not seen.has_committed
+    assert seen.has_committed
+    with commits.watched() as seen:
+        Session.objects.all().delete()
+    assert seen.has_committed
 
 
 @pytest.mark.django_db

@@ -122,6 +122,21 @@ def test_a_change_is_effective_once_every_live_gateway_has_applied_it(cast):
     assert "Effective on all gateways after" in late.sentence
 
 
+def test_a_right_that_is_given_waits_for_no_gateway_that_fell_silent(cast):
+    silent = _gateway(cast.now, applied=_snapshot(), seen_ago=timedelta(seconds=5))
+    GatewayInstance.objects.filter(pk=silent.pk).update(stale_max_s=300)
+    xact = services.transaction_id()
+
+    taken = services.wait(xact, timeout_s=0)
+    given = services.wait(xact, timeout_s=0, is_gain=True)
+
+    assert (taken.gateways, taken.waiting) == (1, 1)
+    assert (given.gateways, given.waiting) == (0, 0)
+
+    GatewayInstance.objects.filter(pk=silent.pk).update(seen_at=cast.now + timedelta(minutes=1))
+    assert services.wait(xact, timeout_s=0, is_gain=True).waiting == 1
+
+
 def test_without_a_gateway_nothing_waits(cast):
     effect = services.wait(services.transaction_id(), timeout_s=0)
 
