@@ -27,7 +27,7 @@ import psycopg
 from psycopg import AsyncConnection
 
 from keyvault.gateway import rows
-from keyvault.gateway.cache import Cache
+from keyvault.gateway.cache import Cache, Subject
 from keyvault.gateway.clock import LEASE_S, Clock, Lease, ticks
 from keyvault.gateway.settings import Settings
 
@@ -60,19 +60,21 @@ _OWN = "SELECT applied FROM keyvault_gatewayinstance WHERE id = %s"
 _KEKS = "SELECT id, state, check_value FROM keyvault_kek WHERE state <> 'retired'"
 
 Fits = Callable[[list[tuple[Any, ...]]], bool]
-Moved = Callable[[list[str]], None]
+# Hears which subjects were read again, None for all of them, once answers may be given by it.
+Changed = Callable[[set[Subject] | None], None]
 
 
 class Follower:
     """One connection of its own to PostgreSQL, and the cache that it keeps true."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, lease: Lease, *, fits: Fits, moved: Moved
+        self, settings: Settings, clock: Clock, lease: Lease, *, fits: Fits, changed: Changed
     ) -> None:
-        """Prepare. `fits` judges the keks of the database, `moved` hears of new versions."""
+        """Prepare. `fits` judges the keks of the database, `changed` hears what was read again."""
         self.cache = Cache()
         self._settings, self._clock, self._lease = settings, clock, lease
-        self._fits, self._moved = fits, moved
+        self._fits, self._changed = fits, changed
+        self._untold: set[Subject] | None = set()
         self._id, self._name = uuid4(), f"{socket.gethostname()}:{os.getpid()}"
         self._applied: str | None = None
         self._applied_at: datetime | None = None
@@ -180,6 +182,7 @@ class Follower:
         is_waited_for = ticks() < self._announced_until
         if is_waited_for:
             self._lease.renew(asked)
+            self._tell()
         self._announced_until = asked + LEASE_S + self._settings.stale_max_s
         return is_waited_for
 
@@ -197,6 +200,7 @@ class Follower:
         if not self._lease.holds():
             self.cache = Cache()  # Nobody is answered from it: its memory is given back first.
         self.cache = await rows.everything(link)
+        self._untold = None
         # What was loaded stays: the collector need not look through it again and again.
         gc.collect()
         gc.freeze()
@@ -205,10 +209,18 @@ class Follower:
     async def _apply(self, link: rows.Link, subjects: list[tuple[str, UUID]]) -> None:
         if subjects:
             changes = await rows.changed(link, subjects)
-            self._moved(self.cache.apply(changes))
+            self.cache.apply(changes)
+            if self._untold is not None:
+                self._untold |= changes.subjects()
         self._rounds += 1
         if self._rounds % _TIDY_EVERY == 0:
             self.cache.forget_expired(self._clock.moment())
+
+    def _tell(self) -> None:
+        """Say what was read again since answers were last given."""
+        if self._untold != set():
+            self._changed(self._untold)
+            self._untold = set()
 
     def _confirmation(self, snapshot: str, told: datetime) -> dict[str, object]:
         return {

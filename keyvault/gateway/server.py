@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
-from keyvault.gateway import answers, origins, problems, requests
+from keyvault.gateway import answers, origins, problems, requests, stopping
 from keyvault.gateway.answers import Answer
+from keyvault.gateway.cache import Subject
 from keyvault.gateway.clock import Clock, Lease
 from keyvault.gateway.follower import Follower
 from keyvault.gateway.limits import Rate, TooMany
@@ -23,6 +24,7 @@ from keyvault.gateway.reads import CURRENT, Caller, Reads, version_number
 from keyvault.gateway.records import ReadLog
 from keyvault.gateway.requests import Wire
 from keyvault.gateway.settings import Settings
+from keyvault.gateway.watches import Watches
 
 if TYPE_CHECKING:
     from granian.rsgi import Scope
@@ -35,7 +37,8 @@ _GET = ("GET", "HEAD")
 _REFUSED = frozenset({401, 403, 404})
 _ONE, _MANY = frozenset({"version"}), frozenset({"names"})
 
-Door = Callable[["Scope", Wire, Caller], Awaitable[Answer]]
+# A door that streams has answered by itself and returns None.
+Door = Callable[["Scope", Wire, Caller], Awaitable[Answer | None]]
 
 
 class Application:
@@ -47,7 +50,7 @@ class Application:
         self._clock, self._lease = Clock(), Lease(told.stale_max_s)
         self._opener = Opener(told.kek, told.keys_dir)
         self._follower = Follower(
-            told, self._clock, self._lease, fits=self._opener.fits, moved=self._moved
+            told, self._clock, self._lease, fits=self._opener.fits, changed=self._changed
         )
         self._reads = Reads(
             follower=self._follower,
@@ -58,18 +61,21 @@ class Application:
             agent_rate=told.agent_rate,
             console=told.console,
         )
+        self._watches = Watches(reads=self._reads, clock=self._clock, lease=self._lease)
         self._sources, self._refused = Rate(told.source_rate), Rate(told.refusal_rate)
         self._boot, self._numbers = secrets.token_hex(6), count(1)
         self._readlog = readlog
         self._task: asyncio.Task[None] | None = None
         self._doors: dict[tuple[str, str], Door] = {
             ("GET", "/v1/keys"): self._batch,
+            ("GET", "/v1/watch"): self._watch,
             ("GET", "/healthz"): self._health,
             ("GET", "/readyz"): self._ready,
         }
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to follow the database; until it has, every read is refused."""
+        stopping.on_stop(self._watches.end, loop)
         self._task = loop.create_task(self._follower.run())
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -96,11 +102,15 @@ class Application:
         except Exception:
             log.exception("request %s failed", request_id)
             answer = problems.broken().answer(request_id)
+        if answer is None:
+            return
         wire.response_bytes(*answer)
         if isinstance(answer.body, bytearray):
             answer.body[:] = bytes(len(answer.body))
 
-    async def _answer(self, scope: Scope, wire: Wire, source: str, request_id: str) -> Answer:
+    async def _answer(
+        self, scope: Scope, wire: Wire, source: str, request_id: str
+    ) -> Answer | None:
         path, method = scope.path, scope.method
         caller = Caller(requests.token(scope), source, request_id)
         if path.startswith(_KEYS) and method == "GET":
@@ -122,12 +132,11 @@ class Application:
 
     async def _batch(self, scope: Scope, _wire: Wire, caller: Caller) -> Answer:
         """`GET /v1/keys?names=a,b`: several keys at once, or none of them."""
-        names = [name for name in requests.query(scope, _MANY).get("names", "").split(",") if name]
-        if not 1 <= len(set(names)) == len(names) <= _NAMES_MOST:
-            raise problems.bad_request(
-                f"`names` holds 1 to {_NAMES_MOST} names of keys, each once, between commas."
-            )
-        return await self._reads.keys(caller, names)
+        return await self._reads.keys(caller, _names(scope))
+
+    async def _watch(self, scope: Scope, wire: Wire, caller: Caller) -> None:
+        """`GET /v1/watch?names=a,b`: a stream that says when the version of a key moves."""
+        await self._watches.serve(caller, _names(scope), wire)
 
     async def _health(self, _scope: Scope, _wire: Wire, _caller: Caller) -> Answer:
         """`GET /healthz`: this process runs."""
@@ -161,5 +170,16 @@ class Application:
             return problems.too_many()
         return problem
 
-    def _moved(self, names: list[str]) -> None:
-        """Hear of keys whose current version moved."""
+    def _changed(self, subjects: set[Subject] | None) -> None:
+        """Hear what the follower read again; None: all of it."""
+        self._watches.changed(subjects)
+
+
+def _names(scope: Scope) -> list[str]:
+    """Return the keys that a request names. Raises Problem."""
+    names = [name for name in requests.query(scope, _MANY).get("names", "").split(",") if name]
+    if not 1 <= len(set(names)) == len(names) <= _NAMES_MOST:
+        raise problems.bad_request(
+            f"`names` holds 1 to {_NAMES_MOST} names of keys, each once, between commas."
+        )
+    return names

@@ -47,7 +47,7 @@ class Held:
         url = reading.database_url()
         told = replace(settings.load(), database=url, listen=url, stale_max_s=self.stale_max_s)
         self.lease = Lease(self.stale_max_s)
-        self.follower = Follower(told, Clock(), self.lease, fits=bool, moved=lambda _: None)
+        self.follower = Follower(told, Clock(), self.lease, fits=bool, changed=lambda _: None)
         for name in ("_load", "_apply"):
             setattr(self.follower, name, self._holding(getattr(self.follower, name)))
 
