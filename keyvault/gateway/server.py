@@ -24,6 +24,7 @@ from keyvault.gateway.reads import CURRENT, Caller, Reads, version_number
 from keyvault.gateway.records import ReadLog
 from keyvault.gateway.requests import Wire
 from keyvault.gateway.settings import Settings
+from keyvault.gateway.vault_api import VaultApi
 from keyvault.gateway.watches import Watches
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ class Application:
             console=told.console,
         )
         self._watches = Watches(reads=self._reads, clock=self._clock, lease=self._lease)
+        self._vault = VaultApi(
+            reads=self._reads, clock=self._clock, lease=self._lease, opener=self._opener
+        )
         self._sources, self._refused = Rate(told.source_rate), Rate(told.refusal_rate)
         self._boot, self._numbers = secrets.token_hex(6), count(1)
         self._readlog = readlog
@@ -116,7 +120,7 @@ class Application:
         if path.startswith(_KEYS) and method == "GET":
             return await self._key(scope, caller, path[len(_KEYS) :])
         requests.check_address(scope)
-        door = self._doors.get((method, path))
+        door = self._doors.get((method, path)) or self._vault.door(method, path)
         if door is None:
             raise self._nowhere(path)
         return await door(scope, wire, caller)
