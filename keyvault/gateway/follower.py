@@ -30,6 +30,7 @@ from keyvault.gateway import rows
 from keyvault.gateway.cache import Cache, Subject
 from keyvault.gateway.clock import LEASE_S, Clock, Lease, ticks
 from keyvault.gateway.settings import Settings
+from keyvault.launcher import installation
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +52,15 @@ WHERE xact >= pg_snapshot_xmin(%(last)s::pg_snapshot)::text::bigint
 """
 _CONFIRM = """
 INSERT INTO keyvault_gatewayinstance
-    (id, name, address, audit_mode, started_at, seen_at, applied, stale_max_s)
-VALUES (%(id)s, %(name)s, %(address)s, %(mode)s, %(seen)s, %(seen)s, %(applied)s, %(stale)s)
+    (id, name, address, audit_mode, version, started_at, seen_at, applied, stale_max_s)
+VALUES (%(id)s, %(name)s, %(address)s, %(mode)s, %(version)s, %(seen)s, %(seen)s, %(applied)s, %(stale)s)
 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, applied = excluded.applied
 """
 _END = "UPDATE keyvault_gatewayinstance SET ended_at = clock_timestamp() WHERE id = %s"
 _OWN = "SELECT applied FROM keyvault_gatewayinstance WHERE id = %s"
 _KEKS = "SELECT id, state, check_value FROM keyvault_kek WHERE state <> 'retired'"
+
+_VERSION = installation.version()
 
 Fits = Callable[[list[tuple[Any, ...]]], bool]
 # Hears which subjects were read again, None for all of them, once answers may be given by it.
@@ -228,6 +231,7 @@ class Follower:
             "name": self._name,
             "address": self._settings.address,
             "mode": self._settings.mode.value,
+            "version": _VERSION,
             "seen": told,
             "applied": snapshot,
             "stale": self._settings.stale_max_s,

@@ -20,13 +20,11 @@ KEEP = timedelta(hours=1)
 _POLL_S = 0.004
 
 # A gateway that may serve stale answers for a while lives that much longer.
-_LIVE = (
-    "ended_at IS NULL AND seen_at + (%s + stale_max_s) * interval '1 second' > clock_timestamp()"
-)
+LIVE = "ended_at IS NULL AND seen_at + (%s + stale_max_s) * interval '1 second' > clock_timestamp()"
 _WAITING = (
     f"SELECT count(*), count(*) FILTER (WHERE NOT"  # noqa: S608 - constants of this module only
     f" pg_visible_in_snapshot(%s::text::xid8, applied::pg_snapshot))"
-    f" FROM keyvault_gatewayinstance WHERE {_LIVE}"
+    f" FROM keyvault_gatewayinstance WHERE {LIVE}"
 )
 
 
