@@ -196,6 +196,7 @@ class Reads:
             log.error(  # noqa: TRY400
                 "version %d of %s does not open in its place", one.facts.number, one.facts.name
             )
+            self._readlog.deny("", "", f"misplaced {one.entry.id} {one.facts.number} {field}")
             raise problems.broken() from None
 
 

@@ -95,9 +95,7 @@ class Revoking:
 
 
 def _start_anew(gateway: Gateway) -> None:
-    os.kill(gateway.worker(), signal.SIGKILL)
-    gateway.process.kill()
-    gateway.process.wait(15)
+    gateway.kill()
     gateway.start()
 
 
