@@ -17,6 +17,7 @@ from keyvault.gateway.answers import Answer
 from keyvault.gateway.cache import Subject
 from keyvault.gateway.clock import Clock, Lease
 from keyvault.gateway.follower import Follower
+from keyvault.gateway.heartbeats import Heartbeats
 from keyvault.gateway.limits import Rate, TooMany
 from keyvault.gateway.opening import Opener
 from keyvault.gateway.problems import Problem
@@ -36,7 +37,7 @@ _KEYS = "/v1/keys/"
 _NAMES_MOST = 50
 _GET = ("GET", "HEAD")
 _REFUSED = frozenset({401, 403, 404})
-_ONE, _MANY = frozenset({"version"}), frozenset({"names"})
+_NONE, _ONE, _MANY = frozenset[str](), frozenset({"version"}), frozenset({"names"})
 
 # A door that streams has answered by itself and returns None.
 Door = Callable[["Scope", Wire, Caller], Awaitable[Answer | None]]
@@ -63,16 +64,18 @@ class Application:
             console=told.console,
         )
         self._watches = Watches(reads=self._reads, clock=self._clock, lease=self._lease)
+        self._heartbeats = Heartbeats(told.database, reads=self._reads, clock=self._clock)
         self._vault = VaultApi(
             reads=self._reads, clock=self._clock, lease=self._lease, opener=self._opener
         )
         self._sources, self._refused = Rate(told.source_rate), Rate(told.refusal_rate)
         self._boot, self._numbers = secrets.token_hex(6), count(1)
         self._readlog = readlog
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._doors: dict[tuple[str, str], Door] = {
             ("GET", "/v1/keys"): self._batch,
             ("GET", "/v1/watch"): self._watch,
+            ("POST", "/v1/heartbeat"): self._heartbeat,
             ("GET", "/healthz"): self._health,
             ("GET", "/readyz"): self._ready,
         }
@@ -80,12 +83,14 @@ class Application:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to follow the database; until it has, every read is refused."""
         stopping.on_stop(self._watches.end, loop)
-        self._task = loop.create_task(self._follower.run())
+        running = (self._follower.run(), self._heartbeats.run())
+        self._tasks = [loop.create_task(run) for run in running]
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Say goodbye, so that the console waits for this process no longer."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        loop.run_until_complete(self._heartbeats.flush())
         loop.run_until_complete(self._follower.end())
         self._readlog.close()
 
@@ -141,6 +146,11 @@ class Application:
     async def _watch(self, scope: Scope, wire: Wire, caller: Caller) -> None:
         """`GET /v1/watch?names=a,b`: a stream that says when the version of a key moves."""
         await self._watches.serve(caller, _names(scope), wire)
+
+    async def _heartbeat(self, scope: Scope, wire: Wire, caller: Caller) -> Answer:
+        """`POST /v1/heartbeat`: an agent says which versions it has loaded."""
+        requests.query(scope, _NONE)
+        return self._heartbeats.take(caller, await requests.body(wire))
 
     async def _health(self, _scope: Scope, _wire: Wire, _caller: Caller) -> Answer:
         """`GET /healthz`: this process runs."""

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from granian.rsgi import ProtocolClosed
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined] # It is documented so.
 
 from keyvault.gateway import answers, problems
 from keyvault.gateway.cache import Subject

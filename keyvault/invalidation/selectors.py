@@ -50,6 +50,6 @@ def gateways() -> list[Gateway]:
     with connection.cursor() as cursor:
         cursor.execute(_GATEWAYS, [LEASE.total_seconds()])
         return [
-            Gateway(*facts, GatewayState(state), behind)
-            for *facts, state, behind in cursor.fetchall()
+            Gateway(name, address, mode, version, started_at, seen_at, GatewayState(state), behind)
+            for name, address, mode, version, started_at, seen_at, state, behind in cursor
         ]

@@ -11,12 +11,14 @@ from django.db import connection, transaction
 from approvals.models import Job, Request
 from approvals.ports import Subject
 from keyvault.agents import bindings, clients, memberships, services, trusts
+from keyvault.agents.models import Agent
 from keyvault.agents.terms import Terms
 from keyvault.audit import sequencer
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.invalidation.models import GatewayInstance
 from keyvault.inventory.models import Key
+from keyvault.usage.models import LoadedVersion
 from tests.approvals.conftest import House
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.inventory import builders
@@ -153,6 +155,15 @@ def busy(house: House) -> Scene:
         now=now,
     )
     _gateways(now)
+    for number, agent in enumerate(Agent.objects.order_by("name")[:2], 1):
+        LoadedVersion.objects.create(
+            key=key,
+            agent=agent,
+            number=number,
+            is_healthy=number == 1,
+            first_at=now - timedelta(days=3),
+            last_at=now - timedelta(minutes=number),
+        )
     key.refresh_from_db()
     sequencer.drain()
     return Scene(house, waiting, returned, done, key, held)
