@@ -27,6 +27,7 @@ from keyvault.audit.reads import days, segments
 from keyvault.connections import reconcile
 from keyvault.invalidation import services as invalidation
 from keyvault.usage import days as usage_days
+from keyvault.usage import loaded
 from keyvault.usage import reads as usage_reads
 from keyvault.usage import watch as usage_watch
 
@@ -69,6 +70,7 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("usage", 10, 5.0, usage_reads.roll_up),
         Duty("misuse", 20, 60.0, lambda: usage_watch.run(timezone.now())),
         Duty("days of usage", 21, 600.0, _keep_days_of_usage),
+        Duty("loaded versions", 22, 3600.0, lambda: loaded.forget(now=timezone.now())),
     )
 
 

@@ -16,6 +16,9 @@ from keyvault.audit import context, ledger
 from keyvault.audit.models import Denial
 
 WINDOW = timedelta(seconds=60)
+# How a gateway counts a sealed value that does not open in its place: key, version, field.
+_MISPLACED = "gateway: misplaced "
+_GATEWAY = Actor("system", "gateway", "Gateway")
 NOBODY = Actor("user", "anonymous", "Somebody not signed in")
 _COUNT = """
     INSERT INTO keyvault_denial AS known
@@ -51,6 +54,26 @@ def flush(now: datetime, *, is_forced: bool = False) -> int:
 
 
 def _write(row: Denial, now: datetime) -> None:
+    if row.gate.startswith(_MISPLACED):
+        _write_misplaced(row.gate.removeprefix(_MISPLACED).split(" ", 2), now)
+    else:
+        _write_refused(row, now)
+
+
+def _write_misplaced(place: list[str], now: datetime) -> None:
+    """Write what the vault writes of itself when it meets such a value."""
+    key_id, number, field = place
+    ledger.record(
+        "crypto.context_mismatch",
+        actor=_GATEWAY,
+        subject=Subject("key", key_id, key_id),
+        now=now,
+        outcome="error",
+        fields={"kind": "key", "number": int(number), "field": field, "purpose": "gateway read"},
+    )
+
+
+def _write_refused(row: Denial, now: datetime) -> None:
     ledger.record(
         "access.refused",
         actor=Actor(row.actor_kind, row.actor_id, row.actor_label),

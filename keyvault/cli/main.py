@@ -76,7 +76,9 @@ def _dispatch(arguments: list[str]) -> int:
         print(_usage())
         return 0
     if name in {"-V", "--version"}:
-        print(f"keyvault {_version()}")
+        from keyvault.launcher import installation  # noqa: PLC0415 - only here
+
+        print(f"keyvault {installation.version()}")
         return 0
     if name not in COMMANDS:
         raise Stop(
@@ -89,15 +91,6 @@ def _dispatch(arguments: list[str]) -> int:
 def _usage() -> str:
     lines = [f"  {name:<14}{command.help}" for name, command in COMMANDS.items()]
     return "\n".join(["usage: keyvault COMMAND [options]", "", *lines])
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only here
-
-    try:
-        return version("keyvault")
-    except PackageNotFoundError:
-        return "from a source tree"
 
 
 def _sentence(error: OSError) -> str:

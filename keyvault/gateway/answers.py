@@ -83,6 +83,11 @@ def of_keys(keys: Sequence[tuple[Facts, Mapping[str, bytearray]]]) -> Answer:
     return Answer(200, _JSON, body)
 
 
+def of_body(body: bytearray) -> Answer:
+    """Return an answer that hands over values, which another module has written."""
+    return Answer(200, _JSON, body)
+
+
 def write_key(body: bytearray, found: Facts, values: Mapping[str, bytearray]) -> None:
     """Write one key: a single value as `value`, several as `fields`."""
     body += b'{"key":"%b","version":%d,' % (found.name.encode(), found.number)

@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-from keyvault.gateway import entries
-
+Subject = UUID | str
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -57,6 +56,10 @@ class Changes:
     tokens: Mapping[str, Token | None] = field(default_factory=dict)
     keys: Mapping[str, bytes | None] = field(default_factory=dict)
 
+    def subjects(self) -> set[Subject]:
+        """Return what was read again: ids of agents, public ids of tokens, names of keys."""
+        return {*self.agents, *self.tokens, *self.keys}
+
 
 class Cache:
     """Agents by id, tokens by public id, packed keys by name. `epoch` counts what was applied."""
@@ -69,23 +72,18 @@ class Cache:
         self.keys: dict[str, bytes] = {}
         self.epoch = 0
 
-    def apply(self, changes: Changes) -> list[str]:
-        """Take over changes at once; return the names of keys whose current version moved."""
-        moved = [name for name, packed in changes.keys.items() if self._moves(name, packed)]
+    def apply(self, changes: Changes) -> None:
+        """Take over changes at once."""
         _replace(self.agents, changes.agents)
         _replace(self.tokens, changes.tokens)
         _replace(self.keys, changes.keys)
         self.epoch += 1
-        return moved
 
     def forget_expired(self, now: datetime) -> None:
         """Drop tokens that are over, so that they do not pile up."""
         over = [ident for ident, token in self.tokens.items() if token.expires_at <= now]
         for ident in over:
             del self.tokens[ident]
-
-    def _moves(self, name: str, packed: bytes | None) -> bool:
-        return _number(self.keys.get(name)) != _number(packed)
 
 
 def _replace(into: dict[K, V], found: Mapping[K, V | None]) -> None:
@@ -94,8 +92,3 @@ def _replace(into: dict[K, V], found: Mapping[K, V | None]) -> None:
             into.pop(key, None)
         else:
             into[key] = value
-
-
-def _number(packed: bytes | None) -> int | None:
-    current = entries.unpack(packed).current() if packed is not None else None
-    return current.number if current else None

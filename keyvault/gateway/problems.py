@@ -129,6 +129,17 @@ def too_many() -> Problem:
     )
 
 
+def too_many_watches(status: int) -> Problem:
+    """Say that the gateway (503) or the agent (429) has as many open watches as may be."""
+    return Problem(
+        status,
+        "too-many-watches",
+        "Too many watches are open",
+        "Ask for the key from time to time instead, by its tag, or watch several keys in one.",
+        headers=_again(30),
+    )
+
+
 def stale() -> Problem:
     """Say that what the gateway knows is older than it may act on."""
     return Problem(

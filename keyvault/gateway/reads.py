@@ -21,6 +21,7 @@ from keyvault.gateway.entries import Entry, Version
 from keyvault.gateway.follower import Follower
 from keyvault.gateway.limits import Rate, TooMany
 from keyvault.gateway.opening import Opener, Sealed
+from keyvault.gateway.problems import Problem
 from keyvault.gateway.records import Door, LogUnavailable, Read, ReadLog
 from keyvault.gateway.rights import Bearer
 from keyvault.inventory import naming
@@ -96,6 +97,11 @@ class Reads:
             raise problems.too_many() from None
         return who
 
+    def judge(self, caller: Caller, names: Sequence[str]) -> tuple[Bearer, list[Found]]:
+        """Judge a request that stays open once more, without counting it anew. Raises Problem."""
+        who = self._bearer(caller)
+        return who, self.find(who, names, CURRENT)
+
     def find(self, who: Bearer, names: Sequence[str], wanted: str) -> list[Found]:
         """Return a version of each key, or refuse all of them. Raises Problem.
 
@@ -110,9 +116,7 @@ class Reads:
             else:
                 found.append(one)
         if missing:
-            refusal = problems.no_key(missing, self._console, agent=who.agent.name)
-            refusal.principal = str(who.agent.id)
-            raise refusal
+            raise self._no_key(who, missing)
         return found
 
     async def record(
@@ -155,6 +159,12 @@ class Reads:
         except rights.Person:
             raise problems.person(self._console) from None
 
+    def _no_key(self, who: Bearer, names: list[str]) -> Problem:
+        """Return the refusal of keys. No local variable of whoever raises it may hold it: a cycle."""
+        refusal = problems.no_key(names, self._console, agent=who.agent.name)
+        refusal.principal = str(who.agent.id)
+        return refusal
+
     def _again(self, caller: Caller, found: list[Found]) -> list[Found]:
         """Judge once more: something changed while the record was written, perhaps this right.
 
@@ -186,6 +196,7 @@ class Reads:
             log.error(  # noqa: TRY400
                 "version %d of %s does not open in its place", one.facts.number, one.facts.name
             )
+            self._readlog.deny("", "", f"misplaced {one.entry.id} {one.facts.number} {field}")
             raise problems.broken() from None
 
 

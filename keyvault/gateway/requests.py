@@ -22,6 +22,13 @@ BODY_S = 5.0
 _BEARER = "bearer "
 
 
+class Stream(Protocol):
+    """An answer that goes on (granian's HTTPStreamTransport)."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Queue some bytes. Raises granian's ProtocolClosed once the asker has gone."""
+
+
 class Wire(Protocol):
     """The connection of one request, as far as it is used here (granian's HTTPProtocol)."""
 
@@ -32,6 +39,12 @@ class Wire(Protocol):
         self, status: int, headers: list[tuple[str, str]], body: bytes | bytearray
     ) -> None:
         """Send the answer; the body is copied before this returns."""
+
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Stream:
+        """Send the head of an answer and return what its body goes into."""
+
+    async def client_disconnect(self) -> None:
+        """Return once the asker has closed the connection."""
 
 
 def check_address(scope: Scope) -> None:

@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
-from keyvault.gateway import answers, origins, problems, requests
+from keyvault.gateway import answers, origins, problems, requests, stopping
 from keyvault.gateway.answers import Answer
+from keyvault.gateway.cache import Subject
 from keyvault.gateway.clock import Clock, Lease
 from keyvault.gateway.follower import Follower
+from keyvault.gateway.heartbeats import Heartbeats
 from keyvault.gateway.limits import Rate, TooMany
 from keyvault.gateway.opening import Opener
 from keyvault.gateway.problems import Problem
@@ -23,6 +25,8 @@ from keyvault.gateway.reads import CURRENT, Caller, Reads, version_number
 from keyvault.gateway.records import ReadLog
 from keyvault.gateway.requests import Wire
 from keyvault.gateway.settings import Settings
+from keyvault.gateway.vault_api import VaultApi
+from keyvault.gateway.watches import Watches
 
 if TYPE_CHECKING:
     from granian.rsgi import Scope
@@ -33,9 +37,10 @@ _KEYS = "/v1/keys/"
 _NAMES_MOST = 50
 _GET = ("GET", "HEAD")
 _REFUSED = frozenset({401, 403, 404})
-_ONE, _MANY = frozenset({"version"}), frozenset({"names"})
+_NONE, _ONE, _MANY = frozenset[str](), frozenset({"version"}), frozenset({"names"})
 
-Door = Callable[["Scope", Wire, Caller], Awaitable[Answer]]
+# A door that streams has answered by itself and returns None.
+Door = Callable[["Scope", Wire, Caller], Awaitable[Answer | None]]
 
 
 class Application:
@@ -47,7 +52,7 @@ class Application:
         self._clock, self._lease = Clock(), Lease(told.stale_max_s)
         self._opener = Opener(told.kek, told.keys_dir)
         self._follower = Follower(
-            told, self._clock, self._lease, fits=self._opener.fits, moved=self._moved
+            told, self._clock, self._lease, fits=self._opener.fits, changed=self._changed
         )
         self._reads = Reads(
             follower=self._follower,
@@ -58,24 +63,34 @@ class Application:
             agent_rate=told.agent_rate,
             console=told.console,
         )
+        self._watches = Watches(reads=self._reads, clock=self._clock, lease=self._lease)
+        self._heartbeats = Heartbeats(told.database, reads=self._reads, clock=self._clock)
+        self._vault = VaultApi(
+            reads=self._reads, clock=self._clock, lease=self._lease, opener=self._opener
+        )
         self._sources, self._refused = Rate(told.source_rate), Rate(told.refusal_rate)
         self._boot, self._numbers = secrets.token_hex(6), count(1)
         self._readlog = readlog
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._doors: dict[tuple[str, str], Door] = {
             ("GET", "/v1/keys"): self._batch,
+            ("GET", "/v1/watch"): self._watch,
+            ("POST", "/v1/heartbeat"): self._heartbeat,
             ("GET", "/healthz"): self._health,
             ("GET", "/readyz"): self._ready,
         }
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to follow the database; until it has, every read is refused."""
-        self._task = loop.create_task(self._follower.run())
+        stopping.on_stop(self._watches.end, loop)
+        running = (self._follower.run(), self._heartbeats.run())
+        self._tasks = [loop.create_task(run) for run in running]
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Say goodbye, so that the console waits for this process no longer."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
+        loop.run_until_complete(self._heartbeats.flush())
         loop.run_until_complete(self._follower.end())
         self._readlog.close()
 
@@ -96,17 +111,21 @@ class Application:
         except Exception:
             log.exception("request %s failed", request_id)
             answer = problems.broken().answer(request_id)
+        if answer is None:
+            return
         wire.response_bytes(*answer)
         if isinstance(answer.body, bytearray):
             answer.body[:] = bytes(len(answer.body))
 
-    async def _answer(self, scope: Scope, wire: Wire, source: str, request_id: str) -> Answer:
+    async def _answer(
+        self, scope: Scope, wire: Wire, source: str, request_id: str
+    ) -> Answer | None:
         path, method = scope.path, scope.method
         caller = Caller(requests.token(scope), source, request_id)
         if path.startswith(_KEYS) and method == "GET":
             return await self._key(scope, caller, path[len(_KEYS) :])
         requests.check_address(scope)
-        door = self._doors.get((method, path))
+        door = self._doors.get((method, path)) or self._vault.door(method, path)
         if door is None:
             raise self._nowhere(path)
         return await door(scope, wire, caller)
@@ -122,12 +141,16 @@ class Application:
 
     async def _batch(self, scope: Scope, _wire: Wire, caller: Caller) -> Answer:
         """`GET /v1/keys?names=a,b`: several keys at once, or none of them."""
-        names = [name for name in requests.query(scope, _MANY).get("names", "").split(",") if name]
-        if not 1 <= len(set(names)) == len(names) <= _NAMES_MOST:
-            raise problems.bad_request(
-                f"`names` holds 1 to {_NAMES_MOST} names of keys, each once, between commas."
-            )
-        return await self._reads.keys(caller, names)
+        return await self._reads.keys(caller, _names(scope))
+
+    async def _watch(self, scope: Scope, wire: Wire, caller: Caller) -> None:
+        """`GET /v1/watch?names=a,b`: a stream that says when the version of a key moves."""
+        await self._watches.serve(caller, _names(scope), wire)
+
+    async def _heartbeat(self, scope: Scope, wire: Wire, caller: Caller) -> Answer:
+        """`POST /v1/heartbeat`: an agent says which versions it has loaded."""
+        requests.query(scope, _NONE)
+        return self._heartbeats.take(caller, await requests.body(wire))
 
     async def _health(self, _scope: Scope, _wire: Wire, _caller: Caller) -> Answer:
         """`GET /healthz`: this process runs."""
@@ -161,5 +184,16 @@ class Application:
             return problems.too_many()
         return problem
 
-    def _moved(self, names: list[str]) -> None:
-        """Hear of keys whose current version moved."""
+    def _changed(self, subjects: set[Subject] | None) -> None:
+        """Hear what the follower read again; None: all of it."""
+        self._watches.changed(subjects)
+
+
+def _names(scope: Scope) -> list[str]:
+    """Return the keys that a request names. Raises Problem."""
+    names = [name for name in requests.query(scope, _MANY).get("names", "").split(",") if name]
+    if not 1 <= len(set(names)) == len(names) <= _NAMES_MOST:
+        raise problems.bad_request(
+            f"`names` holds 1 to {_NAMES_MOST} names of keys, each once, between commas."
+        )
+    return names

@@ -41,6 +41,7 @@ class GatewayInstance(models.Model):
     name = models.CharField(max_length=200)
     address = models.CharField(max_length=200, blank=True)
     audit_mode = models.CharField(max_length=10)
+    version = models.CharField(max_length=40, blank=True, db_default="")
     started_at = models.DateTimeField()
     seen_at = models.DateTimeField()
     applied = models.TextField()

@@ -19,15 +19,15 @@ LEASE = timedelta(seconds=1)
 KEEP = timedelta(hours=1)
 _POLL_S = 0.004
 
-# A gateway that may serve stale answers for a while lives that much longer.
-_LIVE = (
+# Takes LEASE in seconds, and whether a gateway that may serve stale answers lives that much longer.
+LIVE = (
     "ended_at IS NULL AND seen_at + (%s + CASE WHEN %s THEN stale_max_s ELSE 0 END)"
     " * interval '1 second' > clock_timestamp()"
 )
 _WAITING = (
     f"SELECT count(*), count(*) FILTER (WHERE NOT"  # noqa: S608 - constants of this module only
     f" pg_visible_in_snapshot(%s::text::xid8, applied::pg_snapshot))"
-    f" FROM keyvault_gatewayinstance WHERE {_LIVE}"
+    f" FROM keyvault_gatewayinstance WHERE {LIVE}"
 )
 
 

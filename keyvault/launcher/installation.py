@@ -23,6 +23,19 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _PRIVATE_DIR, _PRIVATE_FILE = 0o700, 0o600
 
 
+def version() -> str:
+    """Return which keyvault this is: its number where it was installed as a package."""
+    from importlib.metadata import (  # noqa: PLC0415 - costs as much as the rest of a start
+        PackageNotFoundError,
+        version,
+    )
+
+    try:
+        return version("keyvault")
+    except PackageNotFoundError:
+        return "from a source tree"
+
+
 def default_dir(*, demo: bool) -> Path:
     """Return where an installation lives unless somebody names a place.
 

@@ -115,3 +115,27 @@ class UsageDue(models.Model):
 
     def __str__(self) -> str:
         return f"segment {self.segment_id} is due"
+
+
+class LoadedVersion(models.Model):
+    """One agent says that it has loaded one version of a key: since when, and when last.
+
+    Written by the gateways (`keyvault.gateway.heartbeats`), which judged the
+    report by the agent's rights. What nobody has said for a month is deleted.
+    """
+
+    key = _loose("keyvault.Key")
+    agent = _loose("keyvault.Agent")
+    number = models.IntegerField()
+    is_healthy = models.BooleanField()
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["key", "number", "agent"], name="loaded_version_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"version {self.number} of {self.key_id} at {self.agent_id}"

@@ -17,6 +17,7 @@ from keyvault.audit import selectors as ledger
 from keyvault.connections import intake
 from keyvault.connections import selectors as connections
 from keyvault.inventory import access, selectors
+from keyvault.usage import loaded
 from keyvault.vault import selectors as versions
 from keyvault.web import geometry, usage_parts
 from keyvault.web.history import items
@@ -160,10 +161,6 @@ def _may_hand(person: User, key: Key) -> bool:
     return True
 
 
-def _nothing(_person: User, _key: Key, _now: datetime) -> dict[str, Any]:
-    return {}
-
-
 def _access(person: User, key: Key, now: datetime) -> dict[str, Any]:
     grants = list(selectors.grant_history(key))
     return {
@@ -193,9 +190,13 @@ def _usage(person: User, key: Key, now: datetime) -> dict[str, Any]:
     return usage_parts.of_key(person, key, now=now)
 
 
+def _versions(_person: User, key: Key, _now: datetime) -> dict[str, Any]:
+    return {"loaded": loaded.by_key(key.pk)}
+
+
 _PARTS = {
     OVERVIEW: _overview,
-    VERSIONS: _nothing,
+    VERSIONS: _versions,
     USAGE: _usage,
     ACCESS: _access,
     HISTORY: _history,

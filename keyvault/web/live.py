@@ -22,16 +22,20 @@ from approvals import queue as jobs
 from approvals import selectors as approvals
 from approvals.ports import NotVisible
 from keyvault.accounts import gates, sessions
+from keyvault.accounts import selectors as accounts
 from keyvault.agents.access import access_agent
 from keyvault.audit import selectors as ledger
+from keyvault.invalidation import selectors as invalidation
 from keyvault.inventory.access import access_key
 from keyvault.web import trust
+from keyvault.web.system import OPERATORS
 
 if TYPE_CHECKING:
     from keyvault.accounts.models import User
 
 MAX_TOPICS = 8
 MAX_ROWS = 50
+_GATEWAYS_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,16 @@ def _jobs(_: Ask) -> object:
     return ([job.id for job in jobs.held()], jobs.oldest_due_at())
 
 
+def _gateways(ask: Ask) -> object:
+    if not accounts.has_role(ask.person, *OPERATORS):
+        raise NotVisible("gateways")
+    # They confirm five times a second, which nobody can read.
+    return [
+        (row.name, row.state, row.behind > 0, row.seen_at.timestamp() // _GATEWAYS_S)
+        for row in invalidation.gateways()
+    ]
+
+
 TOPICS: dict[str, Callable[[Ask], object]] = {
     "queue": _queue,
     "mine": _mine,
@@ -88,6 +102,7 @@ TOPICS: dict[str, Callable[[Ask], object]] = {
     "agent": _agent,
     "trust": _trust,
     "jobs": _jobs,
+    "gateways": _gateways,
 }
 
 

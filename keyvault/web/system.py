@@ -21,6 +21,7 @@ from keyvault.accounts import selectors as accounts
 from keyvault.actions import about_keys, recover_administrator
 from keyvault.audit import trust as audit
 from keyvault.findings import selectors as findings
+from keyvault.invalidation import selectors as invalidation
 from keyvault.vault import seals
 from keyvault.web import csp, parts, trust
 from keyvault.web.known import known
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from approvals.models import Request
     from keyvault.accounts.models import User
     from keyvault.findings.models import Finding
+    from keyvault.invalidation.selectors import Gateway
 
 OPERATORS = ("administrators", "responders", "auditors")
 MENDERS = "administrators"
@@ -71,6 +73,8 @@ def system(request: HttpRequest) -> HttpResponse:
         "keys": known("signing keys", signing_keys),
         "held": known("held jobs", lambda: held(person)),
         "findings": known("findings", lambda: open_findings(person)),
+        "is_operator": accounts.has_role(person, *OPERATORS),
+        "gateways": known("gateways", lambda: gateways(person)),
         "reports": csp.reports.latest() if accounts.has_role(person, *OPERATORS) else [],
     }
     return render(request, "keyvault/system/system.html", page)
@@ -151,6 +155,11 @@ def _is_for_request(job: queue.HeldJob) -> bool:
 def open_findings(person: User) -> Sequence[Finding]:
     """Return what is open, for those whose work it is to look."""
     return findings.open_findings() if accounts.has_role(person, *OPERATORS) else ()
+
+
+def gateways(person: User) -> Sequence[Gateway]:
+    """Return the gateways, whose hosts are the business of those who run them."""
+    return invalidation.gateways() if accounts.has_role(person, *OPERATORS) else ()
 
 
 def blocks(now: datetime) -> list[Block]:

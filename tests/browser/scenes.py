@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from approvals.models import Job, Request
 from approvals.ports import Subject
 from keyvault.agents import bindings, clients, memberships, services, trusts
+from keyvault.agents.models import Agent
 from keyvault.agents.terms import Terms
 from keyvault.audit import sequencer
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
+from keyvault.invalidation.models import GatewayInstance
 from keyvault.inventory.models import Key
+from keyvault.usage.models import LoadedVersion
 from tests.approvals.conftest import House
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.inventory import builders
@@ -35,6 +38,29 @@ class Scene:
     done: Request
     key: Key
     held: Job
+
+
+def _gateways(now: datetime) -> None:
+    """Note a gateway in each state, one under a name that is long."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_snapshot()::text")
+        applied = cursor.fetchone()[0]
+    rows = (
+        ("gate-1:4711", now + timedelta(hours=1), None),
+        ("gate-" + "x" * 90 + ":4712", now - timedelta(minutes=3), None),
+        ("gate-3:4713", now - timedelta(minutes=9), now - timedelta(minutes=9)),
+    )
+    for name, seen_at, ended_at in rows:
+        GatewayInstance.objects.create(
+            name=name,
+            address="https://gateway.example",
+            audit_mode="durable",
+            version="0.3.0",
+            started_at=now - timedelta(minutes=30),
+            seen_at=seen_at,
+            ended_at=ended_at,
+            applied=applied,
+        )
 
 
 LONG_AGENT = "scout-" + "x" * 38 + "-end"
@@ -128,6 +154,16 @@ def busy(house: House) -> Scene:
         sentence="The role app_reader_9 exists and nobody asked for it.",
         now=now,
     )
+    _gateways(now)
+    for number, agent in enumerate(Agent.objects.order_by("name")[:2], 1):
+        LoadedVersion.objects.create(
+            key=key,
+            agent=agent,
+            number=number,
+            is_healthy=number == 1,
+            first_at=now - timedelta(days=3),
+            last_at=now - timedelta(minutes=number),
+        )
     key.refresh_from_db()
     sequencer.drain()
     return Scene(house, waiting, returned, done, key, held)

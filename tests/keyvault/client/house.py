@@ -40,6 +40,7 @@ class House:
     moved: threading.Condition = field(default_factory=threading.Condition)
     links: list[socket.socket] = field(default_factory=list)
     url: str = ""
+    gateway_url: str = ""
     outside_url: str = ""
 
     def put(self, name: str, value: str | dict[str, str], **more: object) -> None:
@@ -121,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         return {
             "console": self.house.url,
             "api": f"{self.house.url}/api/v1",
-            "gateway": self.house.url,
+            "gateway": self.house.gateway_url or self.house.url,
             "token_endpoint": f"{self.house.url}/token",
             "device_authorization_endpoint": f"{self.house.url}/device",
         }

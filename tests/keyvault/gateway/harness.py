@@ -21,7 +21,9 @@ from keyvault.launcher import children
 from keyvault.launcher.installation import ROOT
 from tests.servers import free_port
 
-APPLICATION = "tests.keyvault.gateway.served:application"
+APPLICATION = ["tests.keyvault.gateway.served:application"]
+# With the log of reads that an installation has.
+REAL = ["--factory", "keyvault.gateway.main:application"]
 READY_S = 30
 
 
@@ -46,12 +48,18 @@ class Gateway:
     keys: Path
     port: int = field(default_factory=free_port)
     environment: dict[str, str] = field(default_factory=dict)
+    application: list[str] = field(default_factory=lambda: APPLICATION)
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def segments(self) -> Path:
+        """The directory of the real log of reads."""
+        return self.directory / f"segments-{self.port}"
 
     @property
     def lines(self) -> Path:
@@ -76,6 +84,7 @@ class Gateway:
             "KEYVAULT_KEK": f"file:{self.keys / 'kek'}",
             "KEYVAULT_DATA_DIR": str(settings.DATA_DIR),
             "KEYVAULT_TESTS_READS": str(self.lines),
+            "KEYVAULT_GATEWAY_SEGMENT_DIR": str(self.segments),
             "PYTHONPATH": str(ROOT),
             **self.environment,
         }
@@ -84,7 +93,7 @@ class Gateway:
         argv += ["--http1-header-read-timeout", "5000"]
         with (self.directory / f"gateway-{self.port}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*argv, APPLICATION],
+                [*argv, *self.application],
                 env={**env, children.SUPERVISED: "1"},
                 cwd=ROOT,
                 stdout=log,
@@ -113,6 +122,12 @@ class Gateway:
         found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return int(found.split()[0])
 
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        os.kill(self.worker(), signal.SIGKILL)
+        self.process.kill()
+        self.process.wait(15)
+
     def stop(self) -> None:
         """End it."""
         if self.process is not None and self.process.poll() is None:
@@ -122,12 +137,20 @@ class Gateway:
 
 @contextmanager
 def running(
-    directory: Path, keys: Path, count: int = 1, **environment: str
+    directory: Path,
+    keys: Path,
+    count: int = 1,
+    *,
+    application: list[str] | None = None,
+    **environment: str,
 ) -> Iterator[list[Gateway]]:
     """Run gateways until the block ends."""
     place = directory / uuid4().hex
     place.mkdir()
-    gateways = [Gateway(place, keys, environment=environment) for _ in range(count)]
+    served = application or APPLICATION
+    gateways = [
+        Gateway(place, keys, environment=environment, application=served) for _ in range(count)
+    ]
     try:
         yield [gateway.start() for gateway in gateways]
     finally:

@@ -42,7 +42,8 @@ def _killed(directory: Path, mode: Mode, name: str, after_s: float) -> list[str]
     return [first.decode().strip(), *lines[:-1]]
 
 
-def _prove_some(processes: list) -> None:
+def prove_some(processes: list) -> None:
+    """Record and sign what is there, and check the first, a middle and the last read of each process."""
     segments_left = True
     while segments_left:
         segments_left = segments.record_due(timezone.now())
@@ -68,7 +69,7 @@ def _survives(directory: Path, mode: Mode, times: int) -> None:
     assert [request for request in answered if request not in rows] == []
     assert [request for request, count in rows.items() if count != 1] == []
     assert list(directory.iterdir()) == []
-    _prove_some(list(ReadSegment.objects.values_list("process", flat=True).distinct()))
+    prove_some(list(ReadSegment.objects.values_list("process", flat=True).distinct()))
     result = verify.verify(timezone.now())
     assert result.problems == []
     assert result.reads == len(rows)

@@ -1,15 +1,19 @@
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connection
+from django.utils import timezone
 
 from approvals import receipts
 from approvals.models import Job
 from keyvault.crypto import keyring
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
+from keyvault.invalidation.models import GatewayInstance
+from keyvault.invalidation.selectors import GatewayState, gateways
 from keyvault.vault import seals
 from keyvault.web import system, trust
+from tests.keyvault.agents import builders as agents
 from tests.keyvault.inventory.builders import TESTS
 
 pytestmark = pytest.mark.django_db
@@ -147,3 +151,74 @@ def test_a_receipt_stands_beside_the_command_that_checks_it(house, client_for):
 
     command = f"keyvault verify {request.label}-approve.json --trust {receipts.public_key()}"
     assert command in page
+
+
+def _gateway(now, name: str, *, seen_ago_s: float, ended: bool = False) -> GatewayInstance:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_current_snapshot()::text")
+        applied = cursor.fetchone()[0]
+    seen_at = timezone.now() - timedelta(seconds=seen_ago_s)
+    return GatewayInstance.objects.create(
+        name=name,
+        audit_mode="durable",
+        version="1.2.3",
+        started_at=now,
+        seen_at=seen_at,
+        ended_at=seen_at if ended else None,
+        applied=applied,
+    )
+
+
+def test_each_gateway_is_shown_with_what_it_has_heard(cast, now):
+    _gateway(now, "live-one:1", seen_ago_s=-60)
+    _gateway(now, "silent-one:2", seen_ago_s=30)
+    _gateway(now, "ended-one:3", seen_ago_s=5, ended=True)
+    agents.agent(cast)
+
+    found = {row.name: (row.state, row.behind > 0, row.version) for row in gateways()}
+
+    assert found == {
+        "live-one:1": (GatewayState.LIVE, True, "1.2.3"),
+        "silent-one:2": (GatewayState.SILENT, True, "1.2.3"),
+        "ended-one:3": (GatewayState.ENDED, True, "1.2.3"),
+    }
+
+
+def test_a_gateway_that_has_heard_everything_is_not_behind(cast, now):
+    agents.agent(cast)
+    with connection.cursor() as cursor:
+        # A transaction of its own has not ended yet, so the snapshot is made to see it.
+        cursor.execute("SELECT pg_current_xact_id()::text::bigint + 1")
+        after = cursor.fetchone()[0]
+    row = _gateway(now, "live-one:1", seen_ago_s=-60)
+    GatewayInstance.objects.filter(pk=row.pk).update(applied=f"{after}:{after}:")
+
+    assert [found.behind for found in gateways()] == [0]
+
+
+@pytest.mark.parametrize("name", ["frank", "erin", "dave"])
+def test_operators_see_the_gateways_and_others_do_not_see_the_card(cast, client_for, now, name):
+    _gateway(now, "gate-host:4711", seen_ago_s=-60)
+
+    page = client_for(getattr(cast, name)).get("/system/").content.decode()
+    other = client_for(cast.alice).get("/system/").content.decode()
+
+    assert "gate-host:4711" in page
+    assert "1.2.3" in page
+    assert "Live" in page.partition('id="gateways"')[2]
+    assert "gate-host" not in other
+    assert 'id="gateways"' not in other
+    assert client_for(cast.alice).get("/live/", {"t": "gateways"}).json() == {}
+
+
+def test_without_a_gateway_the_card_says_so(cast, client_for):
+    assert "No gateway has run" in client_for(cast.frank).get("/system/").content.decode()
+
+
+def test_gateways_that_cannot_be_read_are_said_to_be_unknown(cast, client_for, monkeypatch):
+    def fail():
+        raise DatabaseError
+
+    monkeypatch.setattr(system.invalidation, "gateways", fail)
+
+    assert "could not be read" in client_for(cast.frank).get("/system/").content.decode()

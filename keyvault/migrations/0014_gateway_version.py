@@ -1,0 +1,15 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """Let each gateway say which keyvault it runs. The database's default serves older ones."""
+
+    dependencies = [("keyvault", "0013_device_logins")]
+
+    operations = [
+        migrations.AddField(
+            "gatewayinstance",
+            "version",
+            models.CharField(blank=True, db_default="", max_length=40),
+        ),
+    ]

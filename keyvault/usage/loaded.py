@@ -1,0 +1,36 @@
+"""Which agents say that they have loaded which versions of a key (`POST /v1/heartbeat`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from keyvault.usage.models import LoadedVersion
+
+KEEP = timedelta(days=30)
+SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One agent with one version. `is_healthy`: what it last said of itself."""
+
+    agent: str
+    number: int
+    is_healthy: bool
+    first_at: datetime
+    last_at: datetime
+
+
+def by_key(key_id: UUID) -> list[Loaded]:
+    """Return who has loaded what of a key, the newest version and the newest report first."""
+    rows = LoadedVersion.objects.filter(key_id=key_id).order_by("-number", "-last_at")
+    facts = rows.values_list("agent__name", "number", "is_healthy", "first_at", "last_at")
+    return [Loaded(*row) for row in facts[:SHOWN]]
+
+
+def forget(*, now: datetime) -> int:
+    """Delete what nobody has said for 30 days; return how many."""
+    deleted, _ = LoadedVersion.objects.filter(last_at__lt=now - KEEP).delete()
+    return deleted
