@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """Let each gateway say which keyvault it runs. The database's default serves older ones."""
 
-    dependencies = [("keyvault", "0013_device_logins")]
+    dependencies = [("keyvault", "0014_device_login_epoch")]
 
     operations = [
         migrations.AddField(

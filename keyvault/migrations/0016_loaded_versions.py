@@ -13,7 +13,7 @@ def _loose(to: str) -> models.ForeignKey:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("keyvault", "0014_gateway_version")]
+    dependencies = [("keyvault", "0015_gateway_version")]
 
     operations = [
         migrations.CreateModel(
