@@ -17,7 +17,5 @@ class Directory(directory.Directory):
         """Return owner and backup owner of each agent: either can give it a way to act (R15)."""
         ids = [asker.id for asker in askers if asker.kind == "agent"]
         rows = Agent.objects.filter(pk__in=ids).values_list("pk", "owner_id", "backup_owner_id")
-        people = {
-            str(pk): frozenset({owner, backup} if backup else {owner}) for pk, owner, backup in rows
-        }
+        people = {str(pk): frozenset({owner, backup} - {None}) for pk, owner, backup in rows}
         return {asker: people.get(asker.id, frozenset()) for asker in askers}
