@@ -16,6 +16,10 @@ class Directory(directory.Directory):
     def answering_for(self, askers: Collection[Actor]) -> Mapping[Actor, frozenset[UUID]]:
         """Return owner and backup owner of each agent: either can give it a way to act (R15)."""
         ids = [asker.id for asker in askers if asker.kind == "agent"]
-        rows = Agent.objects.filter(pk__in=ids).values_list("pk", "owner_id", "backup_owner_id")
-        people = {str(pk): frozenset({owner, backup} - {None}) for pk, owner, backup in rows}
+        people = {str(row.pk): _answering(row) for row in Agent.objects.filter(pk__in=ids)}
         return {asker: people.get(asker.id, frozenset()) for asker in askers}
+
+
+def _answering(agent: Agent) -> frozenset[UUID]:
+    people = (agent.owner_id, agent.backup_owner_id)
+    return frozenset(person for person in people if person is not None)
