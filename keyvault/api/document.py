@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 JSON = Any
 ROOT = "/api/v1"
 _ALWAYS = ("400", "401", "403", "404", "429", "503")
-_WITH_BODY = ("409", "413", "415", "422")
+_WITH_BODY = ("408", "409", "413", "415", "422")
 _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "request_id"],

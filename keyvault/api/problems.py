@@ -42,6 +42,7 @@ KINDS: Mapping[str, Kind] = {
     "people-only": Kind(403, "Only a person may do this", "Use a person's token or the console."),
     "not-found": Kind(404, "There is nothing here for you", "Check the name, or ask for access."),
     "method-not-allowed": Kind(405, "This address does not take the method", "See `Allow`."),
+    "too-slow": Kind(408, "The body did not arrive in time", "Send it again, all at once."),
     "conflict": Kind(409, "What it is about has changed or is busy", "Read it again first."),
     "in-flight": Kind(
         409, "The same request is under way", "Wait, then send it again with the same key."
@@ -61,12 +62,27 @@ KINDS: Mapping[str, Kind] = {
     "broken": Kind(500, "Something broke on our side", "Tell an administrator the request id."),
     "unavailable": Kind(503, "Not now", "Try again after `Retry-After` seconds."),
 }
+_KEPT = (
+    "Allow",
+    "Retry-After",
+    "Cache-Control",
+    "Content-Security-Policy",
+    "Cross-Origin-Opener-Policy",
+    "Cross-Origin-Resource-Policy",
+    "Permissions-Policy",
+    "Referrer-Policy",
+    "Strict-Transport-Security",
+    "Vary",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+)
 _BY_STATUS = {
     400: "bad-request",
     401: "invalid-token",
     403: "forbidden",
     404: "not-found",
     405: "method-not-allowed",
+    408: "too-slow",
     409: "conflict",
     413: "too-large",
     415: "unsupported-media-type",
@@ -147,9 +163,10 @@ def of(error: Problem) -> Document:
 def in_place_of(response: HttpResponse) -> HttpResponse:
     """Return a problem document for an answer that something else has made in another form.
 
-    Headers that tell the caller how to go on are kept; nothing of the body is.
+    Headers that tell the caller how to go on are kept, and those of the policy
+    that every answer carries; nothing of the body is.
     """
     status = response.status_code
     usual = "broken" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "bad-request"
-    kept = {name: response[name] for name in ("Allow", "Retry-After") if name in response}
+    kept = {name: response[name] for name in _KEPT if name in response}
     return Document(_BY_STATUS.get(status, usual), headers=kept).response()
