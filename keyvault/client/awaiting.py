@@ -85,6 +85,10 @@ class AsyncClient:
         task = asyncio.create_task(self.do(self.core.keep_fresh(names)))
         self._tasks.add(task)
 
+    async def heartbeat(self, *, healthy: bool = True) -> None:
+        """Tell the gateway which versions are held here. Raises as `get`."""
+        await self.do(self.core.heartbeat(healthy=healthy))
+
     async def do(self, flow: Flow[T]) -> T:
         """Run a flow of the core to its end and return its result."""
         hands, running = _Hands(self._http), Running(flow)

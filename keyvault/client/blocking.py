@@ -82,6 +82,10 @@ class Client:
         flow = self.core.keep_fresh(names)
         threading.Thread(target=self._run, args=(flow,), daemon=True).start()
 
+    def heartbeat(self, *, healthy: bool = True) -> None:
+        """Tell the gateway which versions are held here. Raises as `get`."""
+        self.do(self.core.heartbeat(healthy=healthy))
+
     def do(self, flow: Flow[T]) -> T:
         """Run a flow of the core to its end and return its result."""
         told = self._told(flow)

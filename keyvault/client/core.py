@@ -24,6 +24,7 @@ from keyvault.client.settings import Settings, require_safe
 from keyvault.client.values import Value
 
 WELL_KNOWN = "/.well-known/keyvault"
+_BEAT_KEYS = 50  # What the gateway takes in one report.
 _ENDLESS_S = 10 * 365 * 86400.0
 
 
@@ -83,6 +84,23 @@ class Core:
                     # What stands in the way is said to whoever calls `get`.
                     yield from self.refresh(name)
             yield Pause(self.settings.refresh_s / 2)
+
+    def heartbeat(self, *, healthy: bool = True) -> Flow[None]:
+        """Tell the gateway which versions are held here, and whether this program is well.
+
+        Raises as `get`. Says nothing while nothing is held.
+        """
+        held = [(name, held.value.version) for name, held in tuple(self._held.items())]
+        while held:
+            batch, held = held[:_BEAT_KEYS], held[_BEAT_KEYS:]
+            where = (yield from self.addresses()).gateway
+            content = json.dumps({"keys": dict(batch), "healthy": healthy}).encode()
+            kind = {"Accept": "application/json", "Content-Type": "application/json"}
+            url = f"{where}/v1/heartbeat"
+            call = Call("POST", url, kind, content, self.settings.timeout_s)
+            answer = yield from self.asked(call)
+            if answer.status != HTTPStatus.OK:
+                raise answers.refusal(answer, where)
 
     def api(
         self,

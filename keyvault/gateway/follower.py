@@ -128,8 +128,9 @@ class Follower:
         return link
 
     async def _follow(self, link: rows.Link) -> None:
-        await link.execute("LISTEN keyvault_rights")
-        await self._compare(link)
+        async with asyncio.timeout(_ROUND_S):
+            await link.execute("LISTEN keyvault_rights")
+            await self._compare(link)
         while True:
             limit_s = _ROUND_S if self._applied else _LOAD_S
             async with asyncio.timeout(limit_s):

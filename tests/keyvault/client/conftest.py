@@ -37,6 +37,9 @@ class Blocking:
     def api(self, *arguments, **more):
         return self.client.do(self.client.core.api(*arguments, **more))
 
+    def heartbeat(self, **more):
+        self.client.heartbeat(**more)
+
     def close(self):
         self.client.close()
 
@@ -63,6 +66,9 @@ class Awaiting:
 
     def api(self, *arguments, **more):
         return self._run(self.client.do(self.client.core.api(*arguments, **more)))
+
+    def heartbeat(self, **more):
+        self._run(self.client.heartbeat(**more))
 
     def close(self):
         for told in self.told:

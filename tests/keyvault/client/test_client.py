@@ -294,6 +294,43 @@ def test_following_ends_when_the_right_does(house, connect):
         next(told)
 
 
+def test_a_heartbeat_says_which_versions_are_held(house, connect):
+    house.api["POST", "/v1/heartbeat"] = (200, {"keys": []})
+    client = connect()
+    client.heartbeat()
+    assert house.bodies == []
+
+    client.get("openai-prod")
+    client.heartbeat()
+    client.heartbeat(healthy=False)
+
+    assert house.bodies == [
+        {"keys": {"openai-prod": 1}, "healthy": True},
+        {"keys": {"openai-prod": 1}, "healthy": False},
+    ]
+
+
+def test_more_keys_than_one_heartbeat_takes_are_told_in_several(house, connect):
+    house.api["POST", "/v1/heartbeat"] = (200, {"keys": []})
+    client = connect()
+    for number in range(51):
+        house.put(f"key-{number}", "sk")
+        client.get(f"key-{number}")
+
+    client.heartbeat()
+
+    assert [len(body["keys"]) for body in house.bodies] == [50, 1]
+
+
+def test_a_heartbeat_that_is_refused_says_so(house, connect):
+    house.api["POST", "/v1/heartbeat"] = (404, {"detail": "No such key."})
+    client = connect()
+    client.get("openai-prod")
+
+    with pytest.raises(NotGranted):
+        client.heartbeat()
+
+
 def test_the_api_is_called_under_the_same_token(house, connect):
     house.api["POST", "/api/v1/requests"] = (201, {"reference": "REQ-1"})
 

@@ -31,6 +31,7 @@ from keyvault.invalidation.models import GatewayInstance
 from keyvault.inventory import grants
 from keyvault.inventory.models import Key, KeyState
 from keyvault.launcher.installation import ROOT
+from keyvault.usage import loaded
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.client import house as houses
 from tests.keyvault.gateway import builders, harness
@@ -322,8 +323,10 @@ def test_the_asynchronous_client_follows_it_as_well(gateway, house, cast):
             await asyncio.to_thread(_closing, builders.add_version, cast, deal.key, "s3cret-2")
             assert (await anext(told)).version == 2
             await told.aclose()
+            await client.heartbeat()
 
     asyncio.run(follow())
+    builders.until(lambda: [row.number for row in loaded.by_key(deal.key.pk)] == [2], LONG_S)
 
 
 def _closing(work, *arguments) -> None:
