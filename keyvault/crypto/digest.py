@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from keyvault.crypto.secret import Secret
@@ -16,7 +17,7 @@ class NoIndexKey(Exception):
 
 class _Installed:
     index_key: Secret | None = None
-    derived: dict[str, bytes] = {}
+    derived: dict[str, HMAC] = {}
 
 
 def derive(key: bytes, purpose: str, length: int = 32) -> bytes:
@@ -39,8 +40,9 @@ def keyed(purpose: str, value: bytes | str) -> str:
     Equal values give equal digests, so it matches and counts without showing;
     without the index key nobody can test a guess. Raises NoIndexKey.
     """
-    message = value.encode() if isinstance(value, str) else value
-    return hmac.digest(_key(purpose), message, "sha256").hex()
+    mac = _begun(purpose).copy()
+    mac.update(value.encode() if isinstance(value, str) else value)
+    return mac.finalize().hex()
 
 
 def fingerprint(secret: Secret) -> str:
@@ -53,9 +55,11 @@ def equal(left: str, right: str) -> bool:
     return hmac.compare_digest(left.encode(), right.encode())
 
 
-def _key(purpose: str) -> bytes:
+def _begun(purpose: str) -> HMAC:
+    """Return the digest of nothing yet under the key of a purpose: a copy of it is quickly finished."""
     if _Installed.index_key is None:
         raise NoIndexKey("The index key is not loaded.")
     if purpose not in _Installed.derived:
-        _Installed.derived[purpose] = derive(_Installed.index_key.reveal(), purpose)
+        key = derive(_Installed.index_key.reveal(), purpose)
+        _Installed.derived[purpose] = HMAC(key, hashes.SHA256())
     return _Installed.derived[purpose]

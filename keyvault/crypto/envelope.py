@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 from functools import lru_cache
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -33,7 +34,7 @@ NONCE_BYTES = 12
 TAG_BYTES = 16
 WRAPPED_BYTES = NONCE_BYTES + KEY_BYTES + TAG_BYTES
 _HEADER = MAGIC + bytes((FORMAT, AES_256_GCM))
-_FIXED_BYTES = len(_HEADER) + KEK_ID_BYTES + WRAPPED_BYTES + NONCE_BYTES + TAG_BYTES
+_LAYOUT = Struct(f"{len(_HEADER)}s {KEK_ID_BYTES}s {WRAPPED_BYTES}s {NONCE_BYTES}s")
 
 
 class Refused(Exception):
@@ -104,36 +105,28 @@ def bind(context: Context, kek_id: bytes) -> bytes:
     Every part carries its length in four bytes, so that no two contexts share
     one encoding.
     """
-    return (
-        _part(_HEADER)
-        + _text_part(context.kind)
-        + _part(str(context.id).encode())
-        + _text_part(str(context.number))
-        + _text_part(context.field)
-        + _part(kek_id)
-    )
+    kind, ident, number, field = context
+    return _front(kind) + _part(str(ident).encode()) + _back(number, field, kek_id)
 
 
 def _part(content: bytes) -> bytes:
     return len(content).to_bytes(4, "big") + content
 
 
+@lru_cache(maxsize=32)
+def _front(kind: str) -> bytes:
+    """Return what stands before the id. Kinds are few, and asked for at every read."""
+    return _part(_HEADER) + _part(kind.encode())
+
+
 @lru_cache(maxsize=512)
-def _text_part(text: str) -> bytes:
-    """Return the part of a kind, number or field: few of them, asked for at every read."""
-    return _part(text.encode())
+def _back(number: int, field: str, kek_id: bytes) -> bytes:
+    """Return what stands behind the id: few for many ids."""
+    return _part(str(number).encode()) + _part(field.encode()) + _part(kek_id)
 
 
 def _split(blob: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    if len(blob) < _FIXED_BYTES or not blob.startswith(_HEADER):
+    if len(blob) < _LAYOUT.size + TAG_BYTES or not blob.startswith(_HEADER):
         raise Refused("a sealed value has an unknown form")
-    kek_at = len(_HEADER)
-    wrapped_at = kek_at + KEK_ID_BYTES
-    nonce_at = wrapped_at + WRAPPED_BYTES
-    text_at = nonce_at + NONCE_BYTES
-    return (
-        blob[kek_at:wrapped_at],
-        blob[wrapped_at:nonce_at],
-        blob[nonce_at:text_at],
-        blob[text_at:],
-    )
+    _, kek_id, wrapped, nonce = _LAYOUT.unpack_from(blob)
+    return kek_id, wrapped, nonce, blob[_LAYOUT.size :]

@@ -127,9 +127,10 @@ class Keyring:
 
     def unwrap(self, kek_id: bytes, wrapped: bytes, context: bytes) -> bytearray:
         """Unwrap with the key named. Raises NoKek, Refused."""
-        if kek_id not in self._keks:
+        kek = self._keks.get(kek_id)
+        if kek is None:
             raise NoKek("a sealed value needs a key-encryption key that is not here")
-        return self._keks[kek_id].unwrap(wrapped, context)
+        return kek.unwrap(wrapped, context)
 
 
 def new_kek() -> str:

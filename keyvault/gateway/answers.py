@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     body: bytes | bytearray
 
 
-class Facts(NamedTuple):
+class Facts(msgspec.Struct, frozen=True, gc=False):
     """What is said of one key beside its value. `not_after`: when the reader's right to it ends."""
 
     name: str
@@ -49,8 +49,9 @@ class Facts(NamedTuple):
 def facts(name: str, entry: Entry, version: Version, not_after: datetime | None) -> Facts:
     """Return what an answer says of a version. The tag changes with the version and the end."""
     expires_at = version.expires_at or entry.expires_at
-    ends = [end for end in (expires_at, not_after) if end is not None]
-    last = min(ends) if ends else None
+    last = not_after or expires_at
+    if expires_at and last and expires_at < last:
+        last = expires_at
     etag = f'"{version.number}.{int(last.timestamp()) if last else 0:x}"'
     return Facts(name, version.number, expires_at, last, etag)
 

@@ -10,8 +10,9 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from keyvault.crypto.envelope import Refused
 from keyvault.gateway import answers, entries, problems, rights
@@ -38,7 +39,7 @@ _NAME = re.compile(naming.NAME_PATTERN)
 _NOTHING = entries.pack(Entry(UUID(int=0), None, (), ()))
 
 
-class Caller(NamedTuple):
+class Caller(msgspec.Struct, frozen=True, gc=False):
     """Who asks, as far as the request itself says: the token's text, the source, our request id."""
 
     token: str
@@ -46,7 +47,7 @@ class Caller(NamedTuple):
     request: str
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """A version that the caller may read now, and what an answer says of it."""
 
     facts: Facts
@@ -92,7 +93,7 @@ class Reads:
         """Return who asks. Raises Problem: stale, bad token, a person's token, too many."""
         who = self._bearer(caller)
         try:
-            self._rate.count(who.agent.id)
+            self._rate.count(who.agent.holder)
         except TooMany:
             raise problems.too_many() from None
         return who
@@ -142,8 +143,19 @@ class Reads:
                 values: dict[str, bytearray] = {}
                 keys.append((one.facts, values))
                 for field, blob in one.version.fields.items():
-                    values[field] = self._value(one, field, blob)
+                    values[field] = self._opener.value(
+                        one.entry.id, one.version.number, field, blob
+                    )
             return shape(keys)
+        except Sealed:
+            raise problems.sealed() from None
+        except Refused:
+            # Without the traceback: it would add frames that hold key material.
+            log.error(  # noqa: TRY400
+                "version %d of %s does not open in its place", one.facts.number, one.facts.name
+            )
+            self._readlog.deny("", "", f"misplaced {one.entry.id} {one.facts.number} {field}")
+            raise problems.broken() from None
         finally:
             for _, values in keys:
                 for value in values.values():
@@ -185,19 +197,6 @@ class Reads:
             return None
         not_after = None if ends_at is rights.NEVER else ends_at
         return Found(answers.facts(name, entry, version, not_after), entry, version)
-
-    def _value(self, one: Found, field: str, blob: bytes) -> bytearray:
-        try:
-            return self._opener.value(one.entry.id, one.version.number, field, blob)
-        except Sealed:
-            raise problems.sealed() from None
-        except Refused:
-            # Without the traceback: it would add frames that hold key material.
-            log.error(  # noqa: TRY400
-                "version %d of %s does not open in its place", one.facts.number, one.facts.name
-            )
-            self._readlog.deny("", "", f"misplaced {one.entry.id} {one.facts.number} {field}")
-            raise problems.broken() from None
 
 
 def _as_one(keys: list[tuple[Facts, dict[str, bytearray]]]) -> Answer:

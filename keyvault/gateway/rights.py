@@ -5,13 +5,12 @@ Every span is half-open: a right that ends at noon is over at noon.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from keyvault.crypto import tokens
 from keyvault.gateway.cache import Agent, Cache, Token
-from keyvault.gateway.entries import Entry
+from keyvault.gateway.entries import Entry, Grant
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 _NOBODY = Token("", "0" * 64, None, NEVER, None)
@@ -58,18 +57,25 @@ def until(who: Bearer, name: str, entry: Entry, now: datetime) -> datetime | Non
     token, agent = who
     if token.keys is not None and name not in token.keys:
         return None
-    return max(_ends(agent, entry, now), default=None)
-
-
-def _ends(agent: Agent, entry: Entry, now: datetime) -> Iterator[datetime]:
-    """Yield the end of each right to a key that an agent has now, its own and its groups'."""
+    last = None
     for grant in entry.grants:
-        ends_at = grant.ends_at or NEVER
-        if not grant.starts_at <= now < ends_at:
-            continue
-        if grant.holder == agent.holder:
-            yield ends_at
-        for stay in agent.stays:
+        ends_at = _ends_at(grant, agent, now)
+        if ends_at is not None and (last is None or ends_at > last):
+            last = ends_at
+    return last
+
+
+def _ends_at(grant: Grant, agent: Agent, now: datetime) -> datetime | None:
+    """Return when what a grant gives an agent now ends, itself or by a group; None: it gives nothing."""
+    ends_at = grant.ends_at or NEVER
+    if not grant.starts_at <= now < ends_at:
+        return None
+    if grant.holder == agent.holder:
+        return ends_at
+    last = None
+    for stay in agent.stays:
+        if stay.group == grant.holder:
             left_at = stay.left_at or NEVER
-            if stay.group == grant.holder and stay.joined_at <= now < left_at:
-                yield min(ends_at, left_at)
+            if stay.joined_at <= now < left_at and (last is None or left_at > last):
+                last = left_at
+    return last and min(ends_at, last)

@@ -117,27 +117,27 @@ class Application:
         if isinstance(answer.body, bytearray):
             answer.body[:] = bytes(len(answer.body))
 
-    async def _answer(
+    def _answer(
         self, scope: Scope, wire: Wire, source: str, request_id: str
-    ) -> Answer | None:
+    ) -> Awaitable[Answer | None]:
         path, method = scope.path, scope.method
         caller = Caller(requests.token(scope), source, request_id)
         if path.startswith(_KEYS) and method == "GET":
-            return await self._key(scope, caller, path[len(_KEYS) :])
+            return self._key(scope, caller, path[len(_KEYS) :])
         requests.check_address(scope)
         door = self._doors.get((method, path)) or self._vault.door(method, path)
         if door is None:
             raise self._nowhere(path)
-        return await door(scope, wire, caller)
+        return door(scope, wire, caller)
 
-    async def _key(self, scope: Scope, caller: Caller, name: str) -> Answer:
+    def _key(self, scope: Scope, caller: Caller, name: str) -> Awaitable[Answer]:
         """`GET /v1/keys/{name}`: one key."""
         requests.check_address(scope)
         wanted = CURRENT
         if scope.query_string:
             wanted = version_number(requests.query(scope, _ONE).get("version", CURRENT))
         known = scope.headers.get("if-none-match") or ""
-        return await self._reads.key(caller, name, wanted, known=known)
+        return self._reads.key(caller, name, wanted, known=known)
 
     async def _batch(self, scope: Scope, _wire: Wire, caller: Caller) -> Answer:
         """`GET /v1/keys?names=a,b`: several keys at once, or none of them."""

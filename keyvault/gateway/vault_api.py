@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from keyvault.gateway import answers, problems, requests
 from keyvault.gateway.answers import Answer, Facts
 from keyvault.gateway.clock import Clock, Lease
@@ -139,7 +141,7 @@ def _in_their_form(handler: Handler) -> Handler:
     async def serve(scope: Scope, wire: Wire, caller: Caller) -> Answer:
         token = scope.headers.get("x-vault-token") or caller.token
         try:
-            return await handler(scope, wire, caller._replace(token=token))
+            return await handler(scope, wire, msgspec.structs.replace(caller, token=token))
         except Problem as problem:
             raise VaultProblem.of(problem) from None
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Mapping
 
+from keyvault.environment import integer
 from keyvault.launcher.children import SUPERVISED
 from keyvault.launcher.supervisor import Ready, Service
 
@@ -38,10 +39,11 @@ def console(env: Mapping[str, str], *, host: str, port: int) -> Service:
 
 
 def gateway(env: Mapping[str, str], *, host: str, port: int) -> Service:
-    """Return the gateway: one process, which answers from its own memory."""
+    """Return the gateway: each of its processes answers from its own memory."""
+    count = integer("KEYVAULT_GATEWAY_PROCESSES", 1, low=1, high=64)
     return Service(
         name=GATEWAY,
-        argv=gateway_command(host, port),
+        argv=gateway_command(host, port, count=count),
         env={**env, SUPERVISED: "1"},
         ready=answers(host, port),
         stop_s=15,
@@ -49,11 +51,14 @@ def gateway(env: Mapping[str, str], *, host: str, port: int) -> Service:
 
 
 def gateway_command(
-    host: str, port: int, target: str = "keyvault.gateway.main:application"
+    host: str, port: int, target: str = "keyvault.gateway.main:application", *, count: int = 1
 ) -> list[str]:
-    """Return the command line of a gateway. HTTP/1.1 alone: a client that reads needs no more."""
+    """Return the command line of a gateway of `count` processes behind one port.
+
+    HTTP/1.1 alone: a client that reads needs no more.
+    """
     argv = [sys.executable, "-P", "-m", "granian", "--interface", "rsgi", "--factory", "--no-ws"]
-    argv += ["--host", host, "--port", str(port), "--workers", "1", "--http", "1"]
+    argv += ["--host", host, "--port", str(port), "--workers", str(count), "--http", "1"]
     argv += ["--http1-buffer-size", str(_HEAD_BYTES)]
     argv += ["--http1-header-read-timeout", str(_HEAD_MS)]
     argv += ["--backlog", str(_CONNECTIONS), "--backpressure", str(_CONNECTIONS)]
