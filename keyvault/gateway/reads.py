@@ -143,19 +143,8 @@ class Reads:
                 values: dict[str, bytearray] = {}
                 keys.append((one.facts, values))
                 for field, blob in one.version.fields.items():
-                    values[field] = self._opener.value(
-                        one.entry.id, one.version.number, field, blob
-                    )
+                    values[field] = self._value(one, field, blob)
             return shape(keys)
-        except Sealed:
-            raise problems.sealed() from None
-        except Refused:
-            # Without the traceback: it would add frames that hold key material.
-            log.error(  # noqa: TRY400
-                "version %d of %s does not open in its place", one.facts.number, one.facts.name
-            )
-            self._readlog.deny("", "", f"misplaced {one.entry.id} {one.facts.number} {field}")
-            raise problems.broken() from None
         finally:
             for _, values in keys:
                 for value in values.values():
@@ -197,6 +186,19 @@ class Reads:
             return None
         not_after = None if ends_at is rights.NEVER else ends_at
         return Found(answers.facts(name, entry, version, not_after), entry, version)
+
+    def _value(self, one: Found, field: str, blob: bytes) -> bytearray:
+        try:
+            return self._opener.value(one.entry.id, one.version.number, field, blob)
+        except Sealed:
+            raise problems.sealed() from None
+        except Refused:
+            # Without the traceback: it would add frames that hold key material.
+            log.error(  # noqa: TRY400
+                "version %d of %s does not open in its place", one.facts.number, one.facts.name
+            )
+            self._readlog.deny("", "", f"misplaced {one.entry.id} {one.facts.number} {field}")
+            raise problems.broken() from None
 
 
 def _as_one(keys: list[tuple[Facts, dict[str, bytearray]]]) -> Answer:
