@@ -16,8 +16,8 @@ from tests.keyvault.gateway import builders, harness
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SEEDS = range(6)
-REQUESTS = 150
+SEED = 5
+CONNECTIONS = 180  # of five requests each
 LONG_S = 30
 # What may come back: an answer of ours, or the parser's own, or nothing and a closed connection.
 ALLOWED = {200, 304, 400, 401, 403, 404, 405, 408, 413, 414, 429, 431, 501, 503, 505}
@@ -104,11 +104,10 @@ def _request(dice: random.Random, token: str) -> bytes:
     return end.join(lines) + end * 2 + dice.choice([b"", b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n"])
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_no_malformed_request_makes_it_fail(target, deal, seed):
-    dice = random.Random(seed)
+def test_no_malformed_request_makes_it_fail(target, deal):
+    dice = random.Random(SEED)
     seen: set[int] = set()
-    for _ in range(REQUESTS // 5):
+    for number in range(CONNECTIONS):
         with linked(target) as link:
             try:
                 for _ in range(5):
@@ -116,7 +115,7 @@ def test_no_malformed_request_makes_it_fail(target, deal, seed):
             except OSError:
                 pass  # It has closed the connection already, as it may.
             statuses = _statuses(_said(link))
-        assert set(statuses) <= ALLOWED, (seed, statuses)
+        assert set(statuses) <= ALLOWED, (number, statuses)
         seen |= set(statuses)
     assert {200, 400, 404} <= seen
     assert _serves(target, deal)
