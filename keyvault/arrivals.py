@@ -3,10 +3,10 @@
 The server hands a request over when its head is here. Whoever then reads the
 body waits on a thread, without a time limit, so that sixteen callers who send
 one byte each would stop the console for everybody. So a body is read by a
-thread of its own, of which a source has few, and for some seconds at most: then
-the console's thread goes on to others. The reader itself cannot be called off
-and lasts as long as its connection; until then it counts against its source. A
-proxy in front that buffers bodies is still the better wall.
+thread of its own. One that is not here within a second is late: few of a source
+are waited for, and whoever was late often is refused for a while. The reader
+itself cannot be called off and lasts as long as its connection. A proxy in
+front that buffers bodies is still the better wall.
 """
 
 from __future__ import annotations
@@ -18,50 +18,80 @@ from threading import Lock, Thread
 from django.http import HttpRequest, HttpResponse
 
 from keyvault.accounts import lockout
+from keyvault.api import limits
 from keyvault.audit import context
 
 Next = Callable[[HttpRequest], HttpResponse]
 
 # Of the console's sixteen threads, those that may wait for bodies; four more may wait for news.
 WAITING = 8
-# Readers, late ones among them: of one source, and of all together.
-READERS_OF_SOURCE, READERS = 4, 256
-WITHIN_S = 10.0
+# Late bodies that are still awaited or read: of one source, and of all together.
+LATE_OF_SOURCE, LATE = 4, 256
+SOON_S, WITHIN_S = 1.0, 10.0
+# Late bodies of one source, whether they end or not: who begins anew all the time is slow as well.
+TARDINESS = limits.Rate(per_s=0.5, burst=8)
 # As in the settings, which bound forms alone: files would go to the disk without an end.
 MOST_BYTES = 1_000_000
-_AGAIN_S = 1
+_AGAIN_S = 2
 _LENGTH_DIGITS = 12
 _PASSING = (408, 503)
 
 
+class Reader(Thread):
+    """Reads one body, which Django keeps."""
+
+    def __init__(self, request: HttpRequest, source: str) -> None:
+        super().__init__(name="body", daemon=True)
+        self.source, self.has_body, self.has_ended, self.is_late = source, False, False, False
+        self._request = request
+
+    def run(self) -> None:
+        """Read it to its end."""
+        try:
+            self.has_body = self._request.body is not None
+        except OSError:
+            # The caller has gone in the middle of it: nobody is there to be answered.
+            return
+        finally:
+            room.ended(self)
+
+
 class Room:
-    """Who reads bodies in this process, and how many of its threads wait for them."""
+    """Which bodies are late in this process, and how many of its threads wait for them."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._readers: Counter[str] = Counter()
+        self._late: Counter[str] = Counter()
         self._waiting = 0
 
-    def enter(self, source: str) -> bool:
-        """Take a place for one body of a source; return whether there was one."""
+    def admits(self, source: str) -> bool:
+        """Say whether a source may send: it has few late bodies now, and had few lately."""
         with self._lock:
-            is_full = self._waiting >= WAITING or self._readers.total() >= READERS
-            if is_full or self._readers[source] >= READERS_OF_SOURCE:
-                return False
-            self._readers[source] += 1
-            self._waiting += 1
-            return True
+            is_full = self._late[source] >= LATE_OF_SOURCE or self._late.total() >= LATE
+        return not is_full and not limits.take("late", source, TARDINESS, cost=0)
+
+    def late(self, reader: Reader) -> bool:
+        """Count a late body; return whether to go on waiting for it, until `go_on`."""
+        limits.take("late", reader.source, TARDINESS)
+        with self._lock:
+            if not reader.has_ended:
+                reader.is_late = True
+                self._late[reader.source] += 1
+            may = self._late[reader.source] <= LATE_OF_SOURCE and self._waiting < WAITING
+            self._waiting += may
+        return may
 
     def go_on(self) -> None:
         """Note that a thread of the console waits no longer."""
         with self._lock:
             self._waiting -= 1
 
-    def leave(self, source: str) -> None:
-        """Note that a reader has ended; a source without one is forgotten."""
+    def ended(self, reader: Reader) -> None:
+        """Note that a body has come or never will; a source without late ones is forgotten."""
         with self._lock:
-            self._readers[source] -= 1
-            self._readers += Counter()
+            reader.has_ended = True
+            self._late[reader.source] -= reader.is_late
+            self._late += Counter()
 
 
 room = Room()
@@ -82,34 +112,35 @@ class Bodies:
             return _refusal(413, f"A request brings at most {MOST_BYTES:,} bytes.")
         if int(length) == 0:
             return self.get_response(request)
-        source = lockout.subscriber(context.current().ip)
-        if not room.enter(source):
-            return _refusal(503, "Too many requests are arriving at once. Try again.")
-        if not _arrives(request, source):
-            return _refusal(408, "The request did not arrive in time. Send it again.")
-        return self.get_response(request)
+        return _arrival(request) or self.get_response(request)
 
 
-def _arrives(request: HttpRequest, source: str) -> bool:
-    """Read the body, which Django keeps; say whether it came within the time."""
-    found: list[bytes] = []
-    reader = Thread(target=_read, args=(request, source, found), name="body", daemon=True)
+def _arrival(request: HttpRequest) -> HttpResponse | None:
+    """Read a body that is there or will be; return the refusal of one that is not."""
+    source = lockout.subscriber(context.current().ip)
+    if not room.admits(source):
+        return _busy()
+    reader = Reader(request, source)
+    reader.start()
+    reader.join(SOON_S)
+    if not reader.has_ended:
+        if not room.late(reader):
+            return _busy()
+        _await(reader)
+    if not reader.has_body:
+        return _refusal(408, "The request did not arrive in time. Send it again.")
+    return None
+
+
+def _await(reader: Reader) -> None:
     try:
-        reader.start()
-        reader.join(WITHIN_S)
+        reader.join(WITHIN_S - SOON_S)
     finally:
         room.go_on()
-    return bool(found)
 
 
-def _read(request: HttpRequest, source: str, found: list[bytes]) -> None:
-    try:
-        found.append(request.body)
-    except OSError:
-        # The caller has gone in the middle of it: nobody is there to be answered.
-        return
-    finally:
-        room.leave(source)
+def _busy() -> HttpResponse:
+    return _refusal(503, "Too many requests are arriving slowly. Try again.")
 
 
 def _refusal(status: int, sentence: str) -> HttpResponse:

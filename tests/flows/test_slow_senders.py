@@ -78,7 +78,7 @@ def _wrong_proof(stack: Stack, source: str) -> int:
 
 
 def test_r43_forty_slow_senders_stop_nobody(stack: Stack):
-    refused = SENDERS - arrivals.READERS_OF_SOURCE
+    refused = SENDERS - arrivals.LATE_OF_SOURCE
     with ExitStack() as open_ones:
         slow = [open_ones.enter_context(_sender(stack, 1000)) for _ in range(SENDERS)]
 

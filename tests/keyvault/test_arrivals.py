@@ -85,6 +85,7 @@ class Door:
 @pytest.fixture
 def door(monkeypatch):
     monkeypatch.setattr(arrivals, "room", Room())
+    monkeypatch.setattr(arrivals, "SOON_S", 0.2)
     return Door()
 
 
@@ -100,26 +101,31 @@ def slow(door):
     yield body
     for one in made:
         one.rest.set()
-    until = time.monotonic() + 60
-    while arrivals.room._readers or arrivals.room._waiting:
-        assert time.monotonic() < until, "somebody still reads"
+    _until(lambda: not arrivals.room._late and not arrivals.room._waiting)
+
+
+def _until(is_so) -> None:
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
         time.sleep(0.01)
 
 
 def _held(door, bodies_, source="192.0.2.7"):
-    """Start to send slow bodies; return their threads once each of them holds a place."""
+    """Start to send slow bodies; return their threads once each of them waits."""
     threads = [
         threading.Thread(target=door.enter, args=(body,), kwargs={"source": source}, daemon=True)
         for body in bodies_
     ]
+    before = arrivals.room._waiting
     for thread in threads:
         thread.start()
-    assert all(body.asked.wait(60) for body in bodies_)
+    _until(lambda: arrivals.room._waiting == before + len(threads))
     return threads
 
 
 def test_r43_a_body_that_is_late_is_refused_and_no_view_ever_saw_it(door, slow, monkeypatch):
-    monkeypatch.setattr(arrivals, "WITHIN_S", 0.05)
+    monkeypatch.setattr(arrivals, "WITHIN_S", arrivals.SOON_S + 0.05)
 
     answer = door.enter(slow())
 
@@ -130,7 +136,7 @@ def test_r43_a_body_that_is_late_is_refused_and_no_view_ever_saw_it(door, slow, 
 
 
 def test_r43_one_source_that_sends_slowly_has_few_threads_and_others_go_on(door, slow):
-    _held(door, [slow() for _ in range(arrivals.READERS_OF_SOURCE)])
+    _held(door, [slow() for _ in range(arrivals.LATE_OF_SOURCE)])
 
     assert door.enter(BytesIO(b"0123456789")).status_code == 503
     assert door.enter(BytesIO(b"0123456789"), source="192.0.2.8").status_code == 200
@@ -138,8 +144,8 @@ def test_r43_one_source_that_sends_slowly_has_few_threads_and_others_go_on(door,
 
 
 def test_r43_late_bodies_count_against_their_source_and_hold_no_thread(door, slow, monkeypatch):
-    monkeypatch.setattr(arrivals, "WITHIN_S", 0.05)
-    late = [slow() for _ in range(arrivals.READERS_OF_SOURCE)]
+    monkeypatch.setattr(arrivals, "WITHIN_S", arrivals.SOON_S + 0.05)
+    late = [slow() for _ in range(arrivals.LATE_OF_SOURCE)]
     for body in late:
         assert door.enter(body).status_code == 408
 
@@ -149,34 +155,65 @@ def test_r43_late_bodies_count_against_their_source_and_hold_no_thread(door, slo
 
 
 def test_r43_readers_of_all_sources_together_are_bounded(door, slow, monkeypatch):
-    monkeypatch.setattr(arrivals, "WITHIN_S", 0.05)
-    monkeypatch.setattr(arrivals, "READERS", 2)
+    monkeypatch.setattr(arrivals, "WITHIN_S", arrivals.SOON_S + 0.05)
+    monkeypatch.setattr(arrivals, "LATE", 2)
     for source in ("192.0.2.7", "192.0.2.8"):
         assert door.enter(slow(), source=source).status_code == 408
 
     assert door.enter(BytesIO(b"0123456789"), source="192.0.2.9").status_code == 503
 
 
+def test_r43_who_is_late_again_and_again_waits_although_each_body_ended(door, slow, monkeypatch):
+    monkeypatch.setattr(arrivals, "WITHIN_S", arrivals.SOON_S + 0.05)
+    monkeypatch.setattr(arrivals, "TARDINESS", limits.Rate(per_s=0.001, burst=2))
+    for _ in range(2):
+        body = slow()
+        assert door.enter(body).status_code == 408
+        body.rest.set()
+    _until(lambda: not arrivals.room._late)
+
+    assert door.enter(BytesIO(b"0123456789")).status_code == 503
+    assert door.enter(BytesIO(b"0123456789"), source="192.0.2.8").status_code == 200
+
+
+def test_many_bodies_at_once_that_are_whole_are_all_taken(door, monkeypatch):
+    monkeypatch.setattr(arrivals, "SOON_S", 60)
+    barrier, statuses = threading.Barrier(16), []
+
+    def send():
+        barrier.wait()
+        statuses.append(door.enter(BytesIO(b"0123456789")).status_code)
+
+    threads = [threading.Thread(target=send) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert statuses == [200] * 16
+
+
 def test_r43_one_network_of_ipv6_is_one_source(door, slow):
-    for n in range(arrivals.READERS_OF_SOURCE):
+    for n in range(arrivals.LATE_OF_SOURCE):
         _held(door, [slow()], source=f"2001:db8:0:1::{n:x}")
 
     assert door.enter(BytesIO(b"0123456789"), source="2001:db8:0:1::ff").status_code == 503
     assert door.enter(BytesIO(b"0123456789"), source="2001:db8:0:2::1").status_code == 200
 
 
-def test_r43_all_sources_together_leave_threads_for_what_brings_no_body(door, slow):
+def test_r43_all_slow_sources_together_leave_threads_for_others(door, slow):
     sources = [f"192.0.2.{n}" for n in range(arrivals.WAITING)]
     for source in sources:
         _held(door, [slow()], source=source)
 
-    assert door.enter(BytesIO(b"0123456789"), source="198.51.100.1").status_code == 503
+    assert door.enter(slow(), source="198.51.100.1").status_code == 503
+    assert door.enter(BytesIO(b"0123456789"), source="198.51.100.2").status_code == 200
     assert door.enter(BytesIO(), length=0, source="198.51.100.1").status_code == 200
     assert arrivals.WAITING + waiting.PLACES < processes._THREADS
 
 
 def test_a_place_is_given_back_when_the_body_has_come(door, slow):
-    late = [slow() for _ in range(arrivals.READERS_OF_SOURCE)]
+    late = [slow() for _ in range(arrivals.LATE_OF_SOURCE)]
     threads = _held(door, late)
     for body in late:
         body.rest.set()
@@ -185,7 +222,7 @@ def test_a_place_is_given_back_when_the_body_has_come(door, slow):
 
     assert door.enter(BytesIO(b"0123456789")).status_code == 200
     assert door.through == [b"x" * 10] * len(late) + [b"0123456789"]
-    assert (arrivals.room._readers, arrivals.room._waiting) == ({}, 0)
+    assert (arrivals.room._late, arrivals.room._waiting) == ({}, 0)
 
 
 def test_a_sender_that_goes_away_in_the_middle_costs_nothing(door):
@@ -195,7 +232,7 @@ def test_a_sender_that_goes_away_in_the_middle_costs_nothing(door):
 
     assert door.enter(Gone()).status_code == 408
     assert door.through == []
-    assert (arrivals.room._readers, arrivals.room._waiting) == ({}, 0)
+    assert (arrivals.room._late, arrivals.room._waiting) == ({}, 0)
 
 
 def _posts() -> list[str]:
@@ -302,17 +339,20 @@ def test_r43_every_answer_of_the_api_carries_the_headers_of_a_page(cast, as_, me
 def test_r43_a_refusal_of_the_wall_itself_is_a_problem_with_the_same_headers(
     cast, as_, monkeypatch
 ):
-    monkeypatch.setattr(arrivals, "room", Room())
-    monkeypatch.setattr(arrivals, "WAITING", 0)
+    monkeypatch.setattr(arrivals.Room, "admits", lambda *_: False)
 
     answer = as_(cast.alice).post("/requests", {"kind": "key.revoke"})
 
-    assert (answer.status_code, answer["Retry-After"]) == (503, "1")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "2")
     assert answer.json()["type"] == problems.PREFIX + "unavailable"
     assert {name: answer[name] for name in ALWAYS} == ALWAYS
 
-    monkeypatch.setattr(arrivals, "WAITING", 1)
-    monkeypatch.setattr(arrivals, "_arrives", lambda *_: arrivals.room.go_on())
+    monkeypatch.setattr(arrivals.Room, "admits", lambda *_: True)
+
+    def gone(reader):
+        arrivals.room.ended(reader)
+
+    monkeypatch.setattr(arrivals.Reader, "run", gone)
     late = as_(cast.alice).post("/requests", {"kind": "key.revoke"})
     assert (late.status_code, late.json()["type"]) == (408, problems.PREFIX + "too-slow")
 
