@@ -99,7 +99,8 @@ class VaultApi:
 
     async def _token(self, _scope: Scope, _wire: Wire, caller: Caller) -> Answer:
         """`GET /v1/auth/token/lookup-self`: whose the token is and how long it lives, not itself."""
-        token, agent = self._reads.bearer(caller)
+        who = self._reads.bearer(caller)
+        token, agent = who.token, who.agent
         left_s = int(token.expires_at.timestamp() - self._clock.now())
         facts = {
             "accessor": token.public_id,
@@ -139,7 +140,7 @@ def _in_their_form(handler: Handler) -> Handler:
     async def serve(scope: Scope, wire: Wire, caller: Caller) -> Answer:
         token = scope.headers.get("x-vault-token") or caller.token
         try:
-            return await handler(scope, wire, caller._replace(token=token))
+            return await handler(scope, wire, Caller(token, caller.source, caller.request))
         except Problem as problem:
             raise VaultProblem.of(problem) from None
 
