@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from keyvault.gateway import answers, problems, requests
 from keyvault.gateway.answers import Answer, Facts
 from keyvault.gateway.clock import Clock, Lease
@@ -101,7 +99,8 @@ class VaultApi:
 
     async def _token(self, _scope: Scope, _wire: Wire, caller: Caller) -> Answer:
         """`GET /v1/auth/token/lookup-self`: whose the token is and how long it lives, not itself."""
-        token, agent = self._reads.bearer(caller)
+        who = self._reads.bearer(caller)
+        token, agent = who.token, who.agent
         left_s = int(token.expires_at.timestamp() - self._clock.now())
         facts = {
             "accessor": token.public_id,
@@ -141,7 +140,7 @@ def _in_their_form(handler: Handler) -> Handler:
     async def serve(scope: Scope, wire: Wire, caller: Caller) -> Answer:
         token = scope.headers.get("x-vault-token") or caller.token
         try:
-            return await handler(scope, wire, msgspec.structs.replace(caller, token=token))
+            return await handler(scope, wire, Caller(token, caller.source, caller.request))
         except Problem as problem:
             raise VaultProblem.of(problem) from None
 
