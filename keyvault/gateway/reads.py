@@ -147,9 +147,8 @@ class Reads:
             raise problems.sealed() from None
         except Refused:
             # Without the traceback: it would add frames that hold key material.
-            log.error(  # noqa: TRY400
-                "version %d of %s does not open in its place", one.facts.number, one.facts.name
-            )
+            last, _ = keys[-1]
+            log.error("version %d of %s does not open in its place", last.number, last.name)  # noqa: TRY400
             raise problems.broken() from None
         finally:
             for _, values in keys:
