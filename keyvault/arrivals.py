@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from threading import Lock, Thread
+from threading import Condition, Thread
 
 from django.http import HttpRequest, HttpResponse
 
@@ -25,7 +25,8 @@ Next = Callable[[HttpRequest], HttpResponse]
 
 # Of the console's sixteen threads, those that may wait for bodies; four more may wait for news.
 WAITING = 8
-# Late bodies that are still awaited or read: of one source, and of all together.
+# Bodies that are being read, late ones among them: of one source, and of all together. The
+# server stops answering when very many wait inside of it.
 LATE_OF_SOURCE, LATE = 4, 256
 SOON_S, WITHIN_S = 1.0, 10.0
 # Late bodies of one source, whether they end or not: who begins anew all the time is slow as well.
@@ -60,15 +61,29 @@ class Room:
     """Which bodies are late in this process, and how many of its threads wait for them."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = Condition()
+        self._reading: Counter[str] = Counter()
         self._late: Counter[str] = Counter()
         self._waiting = 0
 
     def admits(self, source: str) -> bool:
-        """Say whether a source may send: it has few late bodies now, and had few lately."""
+        """Take a place for a body, at once or soon; return whether there is one.
+
+        A source that has late bodies now, or had many lately, is not kept waiting.
+        """
+        if limits.take("late", source, TARDINESS, cost=0):
+            return False
         with self._lock:
-            is_full = self._late[source] >= LATE_OF_SOURCE or self._late.total() >= LATE
-        return not is_full and not limits.take("late", source, TARDINESS, cost=0)
+            self._lock.wait_for(lambda: self._is_decided(source), SOON_S)
+            is_free = self._is_free(source)
+            self._reading[source] += is_free
+        return is_free
+
+    def _is_free(self, source: str) -> bool:
+        return self._reading[source] < LATE_OF_SOURCE and self._reading.total() < LATE
+
+    def _is_decided(self, source: str) -> bool:
+        return self._is_free(source) or self._late[source] >= LATE_OF_SOURCE
 
     def late(self, reader: Reader) -> bool:
         """Count a late body; return whether to go on waiting for it, until `go_on`."""
@@ -77,7 +92,8 @@ class Room:
             if not reader.has_ended:
                 reader.is_late = True
                 self._late[reader.source] += 1
-            may = self._late[reader.source] <= LATE_OF_SOURCE and self._waiting < WAITING
+                self._lock.notify_all()
+            may = self._waiting < WAITING
             self._waiting += may
         return may
 
@@ -90,8 +106,11 @@ class Room:
         """Note that a body has come or never will; a source without late ones is forgotten."""
         with self._lock:
             reader.has_ended = True
+            self._reading[reader.source] -= 1
             self._late[reader.source] -= reader.is_late
+            self._reading += Counter()
             self._late += Counter()
+            self._lock.notify_all()
 
 
 room = Room()

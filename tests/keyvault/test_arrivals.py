@@ -101,7 +101,7 @@ def slow(door):
     yield body
     for one in made:
         one.rest.set()
-    _until(lambda: not arrivals.room._late and not arrivals.room._waiting)
+    _until(lambda: not arrivals.room._reading and not arrivals.room._waiting)
 
 
 def _until(is_so) -> None:
@@ -170,7 +170,7 @@ def test_r43_who_is_late_again_and_again_waits_although_each_body_ended(door, sl
         body = slow()
         assert door.enter(body).status_code == 408
         body.rest.set()
-    _until(lambda: not arrivals.room._late)
+    _until(lambda: not arrivals.room._reading)
 
     assert door.enter(BytesIO(b"0123456789")).status_code == 503
     assert door.enter(BytesIO(b"0123456789"), source="192.0.2.8").status_code == 200
@@ -222,7 +222,7 @@ def test_a_place_is_given_back_when_the_body_has_come(door, slow):
 
     assert door.enter(BytesIO(b"0123456789")).status_code == 200
     assert door.through == [b"x" * 10] * len(late) + [b"0123456789"]
-    assert (arrivals.room._late, arrivals.room._waiting) == ({}, 0)
+    assert (arrivals.room._reading, arrivals.room._waiting) == ({}, 0)
 
 
 def test_a_sender_that_goes_away_in_the_middle_costs_nothing(door):
@@ -232,7 +232,7 @@ def test_a_sender_that_goes_away_in_the_middle_costs_nothing(door):
 
     assert door.enter(Gone()).status_code == 408
     assert door.through == []
-    assert (arrivals.room._late, arrivals.room._waiting) == ({}, 0)
+    assert (arrivals.room._reading, arrivals.room._waiting) == ({}, 0)
 
 
 def _posts() -> list[str]:
