@@ -86,7 +86,8 @@ class Heartbeats:
         if not taken:
             return
         try:
-            await self._write([(*what, *state, state[1]) for what, state in taken.items()])
+            # In one order, so that two gateways that write the same rows wait and do not deadlock.
+            await self._write([(*what, *state, state[1]) for what, state in sorted(taken.items())])
         except (psycopg.Error, OSError) as error:
             self._pending = taken | self._pending
             if not self._is_complaining:
