@@ -32,7 +32,9 @@ def seed_policies(specs: Iterable[Mapping[str, JSON]], now: datetime) -> int:
     known = set(Policy.objects.values_list("name", flat=True))
     fresh = [rules for rules in map(Rules.from_json, specs) if rules.name not in known]
     for rules in fresh:
-        save_policy(rules=rules, actor=states.POLICY, now=now)
+        _save(rules, actor=states.POLICY, now=now)
+    if fresh:
+        _judge_again(now)
     return len(fresh)
 
 
@@ -45,10 +47,18 @@ def save_policy(*, rules: Rules, actor: ports.Actor, now: datetime) -> PolicyVer
     already changes nothing.
     """
     states.assert_in_transaction()
+    version, is_new = _save(rules, actor=actor, now=now)
+    if is_new:
+        _judge_again(now)
+    return version
+
+
+def _save(rules: Rules, *, actor: ports.Actor, now: datetime) -> tuple[PolicyVersion, bool]:
+    """Return the version of a policy that says this, and whether it had to be made."""
     policy, _ = Policy.objects.select_for_update().get_or_create(name=rules.name)
     last = policy.versions.order_by("-number").first()
     if last is not None and last.body == rules.to_json():
-        return last
+        return last, False
     version = PolicyVersion.objects.create(
         policy=policy,
         number=last.number + 1 if last else 1,
@@ -63,8 +73,7 @@ def save_policy(*, rules: Rules, actor: ports.Actor, now: datetime) -> PolicyVer
         now=now,
         fields={"name": policy.name, "version": version.number},
     )
-    _judge_again(now)
-    return version
+    return version, True
 
 
 def _judge_again(now: datetime) -> None:
