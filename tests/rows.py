@@ -5,7 +5,7 @@ Making the cast takes 177 statements; putting it back takes two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import uuid4
 
@@ -18,17 +18,17 @@ FRESH = {Event: ("at", "xact")}
 
 
 class Rows:
-    """The rows of some tables as `make` left them, moved in time and with other ids of `renamed`.
+    """The rows that `make` adds to some tables, moved in time and with other ids of `renamed`.
 
-    `make(then)` fills the tables, which hold nothing else. Sealed values are bound to
-    other ids than those of `renamed`, or could not be opened again.
+    `make(then)` does the same each time and finds nothing of its own. Sealed values are
+    bound to other ids than those of `renamed`, or could not be opened again.
     """
 
     def __init__(
         self,
         make: Callable[[datetime], None],
         tables: Sequence[type[models.Model]],
-        renamed: type[models.Model],
+        renamed: type[models.Model] | None = None,
     ) -> None:
         self._make, self._tables, self._renamed = make, tables, renamed
         self._kept: dict[str, str] = {}
@@ -38,21 +38,27 @@ class Rows:
     def put(self, then: datetime) -> None:
         """Fill the tables as of `then`."""
         if self._then is None:
-            is_alone = not any(table.objects.exists() for table in self._tables)
+            before = {table: self._known(table) for table in self._tables}
             self._make(then)
-            if is_alone:
-                self._keep(then)
+            self._keep(then, before)
         else:
             self._again(then)
 
-    def _keep(self, then: datetime) -> None:
+    def _known(self, table: type[models.Model]) -> list[str]:
+        return [str(pk) for pk in table.objects.values_list("pk", flat=True)]
+
+    def _keep(self, then: datetime, before: Mapping[type[models.Model], list[str]]) -> None:
         self._then = then
-        self._ids = [str(pk) for pk in self._renamed.objects.values_list("pk", flat=True)]
+        self._ids = self._known(self._renamed) if self._renamed else []
         with connection.cursor() as cursor:
             for table in self._tables:
-                name = table._meta.db_table
-                cursor.execute(f'SELECT jsonb_agg(to_jsonb(row))::text FROM "{name}" row')
-                self._kept[name] = cursor.fetchone()[0]
+                name, key = table._meta.db_table, table._meta.pk.column
+                cursor.execute(
+                    f'SELECT jsonb_agg(to_jsonb(row))::text FROM "{name}" row'
+                    f' WHERE "{key}"::text <> ALL(%s)',
+                    [before[table]],
+                )
+                self._kept[name] = cursor.fetchone()[0] or "[]"
 
     def _again(self, then: datetime) -> None:
         others = {id_: str(uuid4()) for id_ in self._ids}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from keyvault.actions import defaults
 from keyvault.connections.models import Connection
 from tests.browser.harness import assert_clean
+from tests.keyvault.actions import rules
 from tests.keyvault.connections import fakes
 from tests.keyvault.connections.conftest import _registry, with_credential  # noqa: F401
 from tests.keyvault.vault import rows
@@ -21,7 +21,7 @@ PROBLEM = {
 
 @pytest.fixture
 def where(cast, now, _registry):  # noqa: F811
-    defaults.seed(now=now)
+    rules.DEFAULTS.put(now)
     fakes.install(fakes.Fake())
     connection = with_credential(rows.connection(cast, provider="fake"), now)
     Connection.objects.update(

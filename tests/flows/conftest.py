@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from django.db import transaction
 
-from keyvault.actions import defaults
 from keyvault.connections import context
 from keyvault.crypto.secret import Secret
 from keyvault.providers.testing import FaultProxy
 from keyvault.vault import sealing, seals
 from tests.contracts import servers
 from tests.flows.house import RealHouse
+from tests.keyvault.actions import rules
 from tests.keyvault.vault import rows
 
 
@@ -35,7 +35,7 @@ def _registered(transactional_db, installation) -> None:
 @pytest.fixture
 def real_house(_registered, cast, target, keys, now) -> Iterator[RealHouse]:
     """Return a house whose Connection leads, through a fault proxy, to a real server."""
-    defaults.seed(now=now)
+    rules.DEFAULTS.put(now)
     with FaultProxy("127.0.0.1", target.port) as proxy:
         address = f"127.0.0.1:{proxy.port}"
         where = rows.connection(

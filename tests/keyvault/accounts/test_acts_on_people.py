@@ -12,12 +12,12 @@ from keyvault.accounts.models import Invitation, User
 from keyvault.actions import (
     change_membership,
     deactivate_person,
-    defaults,
     invite_person,
     reset_factor,
 )
 from keyvault.agents.models import Agent
 from tests import cast as people
+from tests.keyvault.actions import rules
 from tests.keyvault.agents import builders
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +39,7 @@ class Run:
 
 @pytest.fixture(autouse=True)
 def policies(cast):
-    defaults.seed(now=cast.now)
+    rules.DEFAULTS.put(cast.now)
 
 
 @pytest.fixture

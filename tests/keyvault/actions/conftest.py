@@ -9,10 +9,11 @@ import pytest
 
 from approvals import digests, queue, selectors, services
 from keyvault.accounts.models import User
-from keyvault.actions import create_key, defaults, grant_access, reveal_secret, revoke_key
+from keyvault.actions import create_key, grant_access, reveal_secret, revoke_key
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import Key
 from tests import cast as people
+from tests.keyvault.actions import rules
 from tests.keyvault.connections import conftest as connections
 from tests.keyvault.connections import fakes
 from tests.keyvault.vault import rows
@@ -123,5 +124,5 @@ def house(cast, fake, now) -> House:
     for slug, environment in (("orders", cast.dev), (EVERYWHERE, None)):
         where = rows.connection(cast, provider=fake.kind, slug=slug, environment=environment)
         connections.with_credential(where, now)
-    defaults.seed(now=now)
+    rules.DEFAULTS.put(now)
     return House(cast, now, fake)

@@ -8,13 +8,14 @@ from django.db import transaction
 
 from approvals.models import Request
 from approvals.ports import CannotExecute
-from keyvault.actions import about_keys, change_connection, defaults
+from keyvault.actions import about_keys, change_connection
 from keyvault.actions.change_connection import ChangeConnection
 from keyvault.audit.models import Event
 from keyvault.connections import context, selectors
 from keyvault.connections.drafts import BadDraft, Draft
 from keyvault.connections.models import Connection
 from keyvault.vault.models import Sealed
+from tests.keyvault.actions import rules
 from tests.keyvault.connections.fakes import Crash
 from tests.keyvault.vault.rows import WORKER
 
@@ -34,7 +35,7 @@ DRAFT = Draft(
 
 @pytest.fixture
 def _policies(cast, now):
-    defaults.seed(now=now)
+    rules.DEFAULTS.put(now)
 
 
 @pytest.fixture

@@ -2,11 +2,11 @@
 
 import pytest
 
-from keyvault.actions import defaults
 from keyvault.connections import selectors
 from keyvault.connections.models import Connection
 from keyvault.providers import base
 from keyvault.vault.models import Sealed
+from tests.keyvault.actions import rules
 from tests.keyvault.connections.conftest import with_credential
 from tests.keyvault.vault import rows
 
@@ -17,7 +17,7 @@ CANARY = "typed-canary-77aa"
 
 @pytest.fixture
 def frank(cast, client_for, fake, now):
-    defaults.seed(now=now)
+    rules.DEFAULTS.put(now)
     return client_for(cast.frank)
 
 

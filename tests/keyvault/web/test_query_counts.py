@@ -12,13 +12,13 @@ from approvals import selectors
 from approvals.models import Request
 from approvals.ports import Subject
 from keyvault.accounts import services as accounts
-from keyvault.actions import defaults
 from keyvault.actions.change_connection import ask
 from keyvault.connections.drafts import Draft
 from keyvault.connections.models import Connection
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.inventory import grants
+from tests.keyvault.actions import rules
 from tests.keyvault.connections import conftest as connections
 from tests.keyvault.inventory import builders
 
@@ -62,7 +62,7 @@ def test_the_list_of_connections(cast, client_for, django_assert_num_queries):
 @pytest.fixture
 def asked(cast, fake, now):
     """Return a request of frank's to change a Connection."""
-    defaults.seed(now=now)
+    rules.DEFAULTS.put(now)
     builders.connection(cast, "orders", provider="fake")
     draft = Draft("orders", "Orders, renamed", "fake", {"host": "db.example.com"})
     return ask(

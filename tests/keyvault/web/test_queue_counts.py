@@ -11,8 +11,9 @@ from approvals import selectors, services
 from approvals.models import Job, Request
 from approvals.ports import Actor
 from keyvault.accounts import services as accounts
-from keyvault.actions import defaults, grant_access, revoke_key
+from keyvault.actions import grant_access, revoke_key
 from tests import cast as people
+from tests.keyvault.actions import rules
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.inventory import builders
 from tests.keyvault.web.test_query_counts import cost
@@ -23,7 +24,7 @@ FEW, MANY = 2, 9
 
 @pytest.fixture(autouse=True)
 def policies(cast):
-    defaults.seed(now=cast.now)
+    rules.DEFAULTS.put(cast.now)
 
 
 def ask(cast, number: int) -> None:
