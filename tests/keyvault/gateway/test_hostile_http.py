@@ -26,7 +26,7 @@ ALLOWED = {200, 304, 400, 401, 403, 404, 405, 408, 413, 414, 429, 431, 501, 503,
 @pytest.fixture(scope="module")
 def target(django_db_setup, keys, tmp_path_factory):
     """Return a gateway that answers every source as often as it asks."""
-    with harness.running(
+    with harness.shared(
         tmp_path_factory.mktemp("hostile"), keys.path, KEYVAULT_GATEWAY_REFUSAL_RATE="1000000"
     ) as started:
         yield started[0]

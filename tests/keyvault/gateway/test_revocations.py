@@ -152,7 +152,7 @@ def _trial(cast, gateways, way: str) -> tuple[float, int]:
 @pytest.fixture(scope="module")
 def two(django_db_setup, keys, tmp_path_factory):
     """Return two running gateways."""
-    with harness.running(tmp_path_factory.mktemp("two"), keys.path, count=2) as started:
+    with harness.shared(tmp_path_factory.mktemp("two"), keys.path, count=2) as started:
         yield started
 
 

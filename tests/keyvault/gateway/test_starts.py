@@ -144,7 +144,7 @@ def _trial(cast, gateway: Gateway, gap: Callable[[Gateway], None]) -> Revoking:
 @pytest.fixture(scope="module")
 def one(django_db_setup, keys, tmp_path_factory):
     """Return a running gateway that this module may harm."""
-    with harness.running(tmp_path_factory.mktemp("one"), keys.path) as started:
+    with harness.shared(tmp_path_factory.mktemp("one"), keys.path) as started:
         yield started[0]
 
 
