@@ -5,10 +5,11 @@ import tempfile
 
 os.environ.setdefault("KEYVAULT_SECRET_KEY", "tests-only-not-a-secret-0123456789abcdef")
 os.environ.setdefault("KEYVAULT_BROKER_URL", "redis://localhost:1/0")
-os.environ.setdefault("KEYVAULT_DATA_DIR", tempfile.mkdtemp(prefix="kv-tests-"))
-os.environ.setdefault("KEYVAULT_KEYS_DIR", tempfile.mkdtemp(prefix="kv-keys-"))
+for _name in ("KEYVAULT_DATA_DIR", "KEYVAULT_KEYS_DIR"):
+    if _name not in os.environ:
+        os.environ[_name] = tempfile.mkdtemp(prefix="kv-tests-")
 
-from keyvault.settings import *  # noqa: F403
+from keyvault.settings import *  # noqa: E402, F403
 
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 # Argon2 at its real cost would be most of the suite's time; its parameters are checked elsewhere.
