@@ -8,6 +8,7 @@ itself; what is sent to us alone is passed on.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,11 +108,18 @@ class Wrapped:
                 stderr=subprocess.PIPE,
                 bufsize=0,
             )
-        except FileNotFoundError:
-            raise Stop(f"there is no command {self._command[0]!r}.", code=Exit.NOT_FOUND) from None
         except OSError as error:
+            if self._is_nowhere(error):
+                missing = f"there is no command {self._command[0]!r}."
+                raise Stop(missing, code=Exit.NOT_FOUND) from None
             message = f"{self._command[0]!r} cannot be run: {error.strerror}."
             raise Stop(message, code=Exit.NOT_EXECUTABLE) from None
+
+    def _is_nowhere(self, error: OSError) -> bool:
+        """Say whether the command is missing: a directory of PATH that is closed hides that."""
+        if "/" in self._command[0]:
+            return isinstance(error, FileNotFoundError)
+        return shutil.which(self._command[0], mode=os.F_OK, path=self._env.get("PATH")) is None
 
     def _pump(self, source: IO[bytes] | None, target: int) -> threading.Thread:
         masker = Masker(self._values)

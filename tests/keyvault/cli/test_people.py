@@ -37,6 +37,13 @@ ROW = {
 REQUESTS = "/api/v1/requests"
 
 
+@pytest.fixture
+def terminal(terminal, tmp_path):
+    """Return one outside of any installation; a source tree in which `./kv up` has run is one."""
+    terminal.env["KEYVAULT_DATA_DIR"] = str(tmp_path / "no-installation")
+    return terminal
+
+
 def signed_in(terminal, *, lasts_s=1000.0):
     """Sign alice in at the house, as login would leave it."""
     terminal.env["KEYVAULT_URL"] = terminal.house.url

@@ -128,6 +128,16 @@ def test_signals_are_passed_on(agent, name):
     assert process.wait(timeout=10) == 9
 
 
+def test_a_closed_directory_of_the_path_does_not_hide_that_a_command_is_missing(agent, tmp_path):
+    closed = tmp_path / "not-a-directory"
+    closed.write_text("")
+    agent.env["PATH"] = f"{closed}:{agent.env['PATH']}"
+
+    result = agent.run("run", *KEY, "--", "no-such-command")
+
+    assert (result.returncode, result.stdout) == (127, "")
+
+
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [
