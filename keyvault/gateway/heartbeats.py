@@ -20,7 +20,7 @@ from psycopg import AsyncConnection
 from keyvault.gateway import answers, problems
 from keyvault.gateway.answers import Answer
 from keyvault.gateway.clock import Clock
-from keyvault.gateway.reads import CURRENT, Caller, Found, Reads
+from keyvault.gateway.reads import CURRENT, Caller, Reads
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,17 @@ class Heartbeats:
         who = self._reads.bearer(caller)
         report = _report(body)
         found = self._reads.find(who, list(report.keys), CURRENT)
+        for one in found:
+            if report.keys[one.facts.name] > one.facts.number:
+                raise problems.bad_request(
+                    f"{one.facts.name} has no version {report.keys[one.facts.name]} yet."
+                )
+        if len(self._pending) + len(found) > PENDING_MOST:
+            raise problems.too_many()
         now = self._clock.now()
         for one in found:
-            self._note(who.agent.id, one, report, now)
+            number = report.keys[one.facts.name]
+            self._pending[who.agent.id, one.entry.id, number] = (report.healthy, now)
         current = [{"key": one.facts.name, "version": one.facts.number} for one in found]
         return answers.of_json(200, {"keys": current})
 
@@ -95,14 +103,6 @@ class Heartbeats:
             self._is_complaining = True
         else:
             self._is_complaining = False
-
-    def _note(self, agent: UUID, one: Found, report: Report, now: float) -> None:
-        number = report.keys[one.facts.name]
-        if number > one.facts.number:
-            raise problems.bad_request(f"{one.facts.name} has no version {number} yet.")
-        if len(self._pending) >= PENDING_MOST:
-            raise problems.too_many()
-        self._pending[agent, one.entry.id, number] = (report.healthy, now)
 
     async def _write(self, rows: list[tuple[Any, ...]]) -> None:
         link = await AsyncConnection.connect(
