@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from approvals.models import Job, Request
 from approvals.ports import Subject
@@ -21,6 +21,7 @@ from keyvault.inventory.models import Key
 from keyvault.usage.models import LoadedVersion
 from tests.approvals.conftest import House
 from tests.keyvault.agents import builders as agents
+from tests.keyvault.invalidation import snapshots
 from tests.keyvault.inventory import builders
 from tests.keyvault.vault import rows
 
@@ -42,9 +43,7 @@ class Scene:
 
 def _gateways(now: datetime) -> None:
     """Note a gateway in each state, one under a name that is long."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_snapshot()::text")
-        applied = cursor.fetchone()[0]
+    applied = snapshots.everything()
     rows = (
         ("gate-1:4711", now + timedelta(hours=1), None),
         ("gate-" + "x" * 90 + ":4712", now - timedelta(minutes=3), None),

@@ -22,6 +22,7 @@ from keyvault.audit.models import Denial, Event
 from keyvault.invalidation import services as invalidation
 from keyvault.invalidation.models import GatewayInstance
 from tests.keyvault.agents import builders, proving
+from tests.keyvault.invalidation import snapshots
 
 pytestmark = pytest.mark.django_db
 
@@ -371,15 +372,12 @@ def test_r65_exchanging_again_and_again_gains_neither_time_nor_another_identity(
 
 def _gateway(now):
     """Return a live gateway that has applied what was committed so far."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_snapshot()::text")
-        applied = cursor.fetchone()[0]
     return GatewayInstance.objects.create(
         name="gateway",
         audit_mode="durable",
         started_at=now,
         seen_at=now + timedelta(minutes=1),
-        applied=applied,
+        applied=snapshots.everything(),
     )
 
 

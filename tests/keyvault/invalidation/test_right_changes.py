@@ -19,6 +19,7 @@ from keyvault.invalidation.models import GatewayInstance, RightChange
 from keyvault.inventory import grants
 from keyvault.inventory import services as inventory
 from tests.keyvault.agents import builders
+from tests.keyvault.invalidation import snapshots
 from tests.keyvault.inventory import builders as keys
 
 pytestmark = pytest.mark.django_db
@@ -39,12 +40,6 @@ def _gateway(now, *, applied: str, seen_ago: timedelta = timedelta(0)) -> Gatewa
         seen_at=now - seen_ago,
         applied=applied,
     )
-
-
-def _snapshot() -> str:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_current_snapshot()::text")
-        return cursor.fetchone()[0]
 
 
 def test_each_kind_of_change_is_noted(cast):
@@ -94,7 +89,7 @@ def test_what_gives_and_takes_no_right_wakes_nobody(cast):
 
 @pytest.mark.django_db(transaction=True)
 def test_a_change_is_effective_once_every_live_gateway_has_applied_it(cast):
-    before = _snapshot()
+    before = snapshots.everything()
     gateway = _gateway(cast.now, applied=before)
     _gateway(cast.now, applied=before, seen_ago=timedelta(minutes=5))  # It died long ago.
     with transaction.atomic():
@@ -107,7 +102,7 @@ def test_a_change_is_effective_once_every_live_gateway_has_applied_it(cast):
     def apply():
         try:
             time.sleep(0.05)
-            GatewayInstance.objects.filter(pk=gateway.pk).update(applied=_snapshot())
+            GatewayInstance.objects.filter(pk=gateway.pk).update(applied=snapshots.everything())
         finally:
             connection.close()
 
@@ -123,7 +118,7 @@ def test_a_change_is_effective_once_every_live_gateway_has_applied_it(cast):
 
 
 def test_a_right_that_is_given_waits_for_no_gateway_that_fell_silent(cast):
-    silent = _gateway(cast.now, applied=_snapshot(), seen_ago=timedelta(seconds=5))
+    silent = _gateway(cast.now, applied=snapshots.NOTHING, seen_ago=timedelta(seconds=5))
     GatewayInstance.objects.filter(pk=silent.pk).update(stale_max_s=300)
     xact = services.transaction_id()
 
