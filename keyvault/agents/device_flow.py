@@ -82,8 +82,9 @@ def begin(*, client_name: str, ip: str, now: datetime) -> Begun:
     and whoever could write lines so would fill the ledger.
     """
     with transaction.atomic(durable=True):
-        DeviceLogin.objects.filter(expires_at__lt=now - _FORGET_AFTER).delete()
         _check_room(ip, now=now)
+        # Under the lock that the line above takes: two that delete at once could meet in a deadlock.
+        DeviceLogin.objects.filter(expires_at__lt=now - _FORGET_AFTER).delete()
         made, user_code = codes.issue(PREFIX), _user_code()
         login = DeviceLogin.objects.create(
             public_id=made.public_id,
