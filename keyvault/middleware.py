@@ -1,4 +1,4 @@
-"""What every request passes: origin, browser policy, session rules, the gate, domain errors.
+"""What every request passes: origin, browser policy, session rules, the gate.
 
 Deny by default: a view without a gate is closed, and so is a new one until
 somebody names who may call it.
@@ -10,38 +10,29 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from http import HTTPStatus
 from urllib.parse import quote
 
-from django.db import DatabaseError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
-from approvals import ports, services
 from keyvault.accounts import (
-    administrators,
-    factors,
     gates,
-    invitations,
-    lockout,
     origin,
-    selectors,
     sessions,
     setup,
 )
 from keyvault.api import problems
-from keyvault.audit import context, denials, ledger
-from keyvault.crypto.keyring import NoKey
+from keyvault.audit import context
+from keyvault.domain_errors import AWAY, unavailable, url_name
 from keyvault.web import errors
 
 log = logging.getLogger(__name__)
 Next = Callable[[HttpRequest], HttpResponse]
 View = Callable[..., HttpResponse]
-Answer = Callable[[HttpRequest, Exception], HttpResponse]
 
 USER_AGENT_CHARS = 300
 PERMISSIONS = ", ".join(
@@ -72,8 +63,6 @@ NOT_A_PERSON = frozenset({"live"})
 FINISH_SIGN_IN = "keyvault/accounts/finish_sign_in.html"
 API = "/api/"
 READS = frozenset({"GET", "HEAD"})
-# The database is gone or broke the statement off: no fault of the request, which may do later.
-AWAY = (OperationalError, InterfaceError)
 
 
 class RequestContext:
@@ -157,7 +146,7 @@ class SessionRules:
         try:
             _note_presence(request)
         except AWAY as error:
-            return _unavailable(request, error)
+            return unavailable(request, error)
         return None
 
 
@@ -174,7 +163,7 @@ class SignedInOnly:
         try:
             return errors.not_set_up(request) if is_unknown and setup.is_open() else response
         except AWAY as error:
-            return _unavailable(request, error)
+            return unavailable(request, error)
 
     def process_view(
         self, request: HttpRequest, view: View, _args: object, _kwargs: object
@@ -183,27 +172,7 @@ class SignedInOnly:
         try:
             return _at_the_gate(request, gates.of(view))
         except AWAY as error:
-            return _unavailable(request, error)
-
-
-class DomainErrors:
-    """Turn what the domain raises into pages; each says what the person can do."""
-
-    def __init__(self, get_response: Next) -> None:
-        self.get_response = get_response
-
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Run the request."""
-        return self.get_response(request)
-
-    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        """Return the page of a known error, or None for one that is a fault of ours."""
-        if isinstance(error, _REFUSALS):
-            _count_refusal(request)
-        for kinds, answer in _ANSWERS:
-            if isinstance(error, kinds):
-                return answer(request, error)
-        return None
+            return unavailable(request, error)
 
 
 def _is_json(response: HttpResponse) -> bool:
@@ -218,7 +187,7 @@ def _note_presence(request: HttpRequest) -> None:
     now = timezone.now()
     if sessions.is_over(request, now=now):
         sessions.drop(request)
-    elif _url_name(request) not in NOT_A_PERSON:
+    elif url_name(request) not in NOT_A_PERSON:
         sessions.touch(request, now=now)
 
 
@@ -253,26 +222,6 @@ def _sign_in_first(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(f"{reverse('login')}?next={quote(request.get_full_path())}")
 
 
-def _count_refusal(request: HttpRequest) -> None:
-    """Count a refusal for the ledger. Only a signed-in reader's path is kept: others carry tokens."""
-    if not sessions.is_verified(request):
-        return
-    try:
-        denials.count(
-            _url_name(request),
-            actor=selectors.actor(sessions.person(request)),
-            example=request.path,
-            now=timezone.now(),
-        )
-    except DatabaseError:
-        log.exception("a refusal could not be counted")
-
-
-def _url_name(request: HttpRequest) -> str:
-    match = request.resolver_match
-    return (match.url_name if match else None) or ""
-
-
 def _keep_stale_cookie(request: HttpRequest) -> None:
     """Keep Django from deleting the cookie of a session that was already unknown.
 
@@ -284,49 +233,3 @@ def _keep_stale_cookie(request: HttpRequest) -> None:
     session = getattr(request, "session", None)
     if session is not None and session.is_empty() and not sessions.was_ended(request):
         del request.session
-
-
-def _conflict(request: HttpRequest, error: Exception) -> HttpResponse:
-    return errors.conflict(request, sentence=str(error), back=request.path)
-
-
-def _forbidden(request: HttpRequest, error: Exception) -> HttpResponse:
-    return errors.forbidden(request, missing=str(error))
-
-
-def _locked_out(request: HttpRequest, error: Exception) -> HttpResponse:
-    until = error.until if isinstance(error, lockout.LockedOut) else timezone.now()
-    return errors.too_many(request, retry_after=max(until - timezone.now(), timedelta(seconds=1)))
-
-
-def _not_found(request: HttpRequest, _error: Exception) -> HttpResponse:
-    return errors.not_found(request)
-
-
-def _sealed(request: HttpRequest, _error: Exception) -> HttpResponse:
-    return errors.sealed(request)
-
-
-def _unavailable(request: HttpRequest, error: Exception) -> HttpResponse:
-    log.error("the database does not answer", exc_info=error)
-    return errors.unavailable(request)
-
-
-def _unrecorded(request: HttpRequest, _error: Exception) -> HttpResponse:
-    log.error("the ledger cannot be written, so nothing was done")
-    return errors.unrecorded(request)
-
-
-_REFUSALS = (ports.NotVisible, gates.MissingRight, services.NotEligible, services.Denied)
-# The first line that fits answers. What is not listed is a fault of ours: 500, and in the log.
-_ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
-    ((ports.NotVisible, setup.AlreadySetUp), _not_found),
-    ((services.Stale, services.Closed), _conflict),
-    ((administrators.LastAdministrators, invitations.NotSolo), _conflict),
-    ((services.NotEligible, services.Denied), _forbidden),
-    ((gates.MissingRight, ports.NotPresent, factors.MayNotEnrol), _forbidden),
-    ((lockout.LockedOut,), _locked_out),
-    ((NoKey, ports.NotBound), _sealed),
-    ((ledger.LedgerUnavailable,), _unrecorded),
-    (AWAY, _unavailable),
-)

@@ -69,7 +69,7 @@ MIDDLEWARE = [
     "keyvault.middleware.SignedInOnly",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "keyvault.middleware.DomainErrors",
+    "keyvault.domain_errors.DomainErrors",
 ]
 ROOT_URLCONF = "keyvault.urls"
 WSGI_APPLICATION = "keyvault.wsgi.application"

@@ -1,7 +1,8 @@
 """Read the sums of one key or one agent over a span of time in one pass.
 
-Days, hours, users, hosts and keys are grouping sets of one query, so that the
-rows of the span are visited once, however many ways they are shown.
+Days, hours, users, hosts and keys are grouping sets of one query, over what is
+left when the hours of a day are summed first: the rows of the span are visited
+once, however many ways they are shown.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ DAY, HOUR, USER, HOST, KEY, KIND = "day", "hour", "user", "host", "key", "kind"
 
 # Of users, hosts and keys only the newest leave the database; the rest are counted there.
 _SUMS = """
-WITH span AS (
-    SELECT key_id, agent_id, user_id, host, kind, count, last_at,
-        date_trunc('day', hour, 'UTC') AS day,
+WITH span AS MATERIALIZED (
+    SELECT key_id, agent_id, user_id, host, kind, date_trunc('day', hour, 'UTC') AS day,
         CASE WHEN hour >= %(recent)s THEN hour END AS hour,
-        CASE WHEN hour >= %(recent)s THEN kind END AS recent_kind
+        sum(count) AS count, max(last_at) AS last_at
     FROM keyvault_usagehour
     WHERE {whose} = %(id)s AND hour >= %(since)s
         AND (%(keys)s::uuid[] IS NULL OR key_id = ANY(%(keys)s))
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
 ), sums AS (
     SELECT CASE WHEN grouping(day) = 0 THEN 'day' WHEN grouping(hour) = 0 THEN 'hour'
             WHEN grouping(agent_id) = 0 THEN 'user' WHEN grouping(host) = 0 THEN 'host'
             WHEN grouping(key_id) = 0 THEN 'key' ELSE 'kind' END AS of,
         coalesce(day, hour) AS at, agent_id, user_id, key_id, host, coalesce(kind, recent_kind)
             AS kind, sum(count)::bigint AS total, max(last_at) AS last_at
-    FROM span
+    FROM (SELECT *, CASE WHEN hour IS NOT NULL THEN kind END AS recent_kind FROM span) AS s
     GROUP BY GROUPING SETS
         ((day), (hour), (agent_id, user_id), (kind, host), (key_id), (recent_kind))
 ), ranked AS (

@@ -382,7 +382,8 @@ def _gateway(now):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_token_is_handed_over_when_every_gateway_knows_it(cast):
+def test_a_token_is_handed_over_when_every_gateway_knows_it(cast, monkeypatch):
+    monkeypatch.setattr(issuing, "WAIT_S", 60)
     agent = builders.agent(cast)
     secret = proving.secret(agent, now=cast.now)
     gateway = _gateway(cast.now)
@@ -410,7 +411,7 @@ def test_a_token_is_handed_over_when_every_gateway_knows_it(cast):
     thread.join()
 
     assert answer.status_code == 200
-    assert told_at[0] < answered_at < told_at[0] + 0.9
+    assert told_at[0] < answered_at < told_at[0] + 30
 
 
 @pytest.mark.django_db(transaction=True)
@@ -424,7 +425,7 @@ def test_a_gateway_that_hears_nothing_holds_a_token_up_for_a_second(cast):
     took_s = time.monotonic() - start
 
     assert answer.status_code == 200
-    assert issuing.WAIT_S <= took_s < issuing.WAIT_S + 2
+    assert issuing.WAIT_S <= took_s < issuing.WAIT_S + 20
 
 
 @pytest.mark.django_db(transaction=True)

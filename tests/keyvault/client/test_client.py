@@ -261,7 +261,7 @@ def test_a_moved_version_is_followed_over_the_stream(house, connect):
     second = next(told)
 
     assert second.reveal() == "sk-second"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15  # Asking without a stream would take longer.
 
 
 def test_a_moved_version_is_followed_by_asking_where_there_is_no_stream(house, connect):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -97,9 +96,7 @@ def test_a_process_that_was_killed_without_a_database_loses_nothing(tmp_path, mo
     monkeypatch.undo()
     assert ReadEvent.objects.count() == 0
 
-    began = time.monotonic()
     recovered(directory)
 
-    assert time.monotonic() - began < 10
     stored = set(ReadEvent.objects.values_list("request", flat=True))
     assert set(answered) <= stored
