@@ -134,7 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._say(house.token_status, {"error": "temporarily_unavailable"})
         if form["grant_type"].endswith("device_code"):
             answer = house.device.pop(0)
-            return self._say(400 if "error" in answer else 200, answer)
+            status = answer.get("status", 400 if "error" in answer else 200)
+            return self._say(status, answer)
         if form.get("client_secret", SECRET) != SECRET:
             return self._say(401, {"error": "invalid_client"})
         token = f"kvt_{len(house.tokens) + 1}"
