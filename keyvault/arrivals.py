@@ -140,7 +140,12 @@ def _arrival(request: HttpRequest) -> HttpResponse | None:
     if not room.admits(source):
         return _busy()
     reader = Reader(request, source)
-    reader.start()
+    try:
+        reader.start()
+    except RuntimeError:
+        # The system gives no more threads. Without one nobody else would give the place back.
+        room.ended(reader)
+        return _busy()
     reader.join(SOON_S)
     if not reader.has_ended:
         if not room.late(reader):

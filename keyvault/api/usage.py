@@ -17,11 +17,16 @@ from keyvault.usage import selectors, services
 from keyvault.usage.services import Reported
 
 router = Router(tags=["usage"])
+_DATE = len("2026-11-26")
 
 
 def _text(value: object) -> object:
-    """Let a moment come as a text alone: a number would be taken for seconds or for days."""
-    if isinstance(value, str | datetime):
+    """Let a moment come as a text alone: a number would be taken for seconds or for days.
+
+    So would a number in quotes; of RFC 3339 the time stands behind the tenth character.
+    """
+    is_written = isinstance(value, str) and value[_DATE : _DATE + 1] in {"T", "t", " "}
+    if is_written or isinstance(value, datetime):
         return value
     raise ValueError("Write a date and a time with its zone (RFC 3339).")
 

@@ -85,8 +85,10 @@ def _signed_in(core: Core, show: Callable[[dict[str, Any]], None]) -> Flow[dict[
         yield calls.Pause(interval_s)
         try:
             answer = yield calls.form(where.token_endpoint, fields)
+            if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise answers.away(answer, where.api)
         except calls.Away:
-            # RFC 8628 section 3.5: after a time-out, more slowly.
+            # RFC 8628 section 3.5: after a time-out, more slowly. The code holds on.
             interval_s += SLOWER_S
             continue
         got: dict[str, Any] = answer.json()

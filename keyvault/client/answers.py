@@ -62,6 +62,12 @@ def refusal(answer: Answer, where: str) -> Exception:
     return Refused(answer.status, answer.json())
 
 
+def keys_refused(answer: Answer) -> frozenset[str]:
+    """Return the keys that a 404 of the gateway names; none for any other answer."""
+    named = answer.json().get("keys") if answer.status == HTTPStatus.NOT_FOUND else None
+    return frozenset(map(str, named)) if isinstance(named, list) else frozenset()
+
+
 def token_refusal(answer: Answer, where: str) -> Exception:
     """Return the exception of a token endpoint that gave no token (RFC 6749 section 5.2)."""
     if answer.status in _TRANSIENT:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
@@ -88,19 +89,32 @@ class Core:
     def heartbeat(self, *, healthy: bool = True) -> Flow[None]:
         """Tell the gateway which versions are held here, and whether this program is well.
 
-        Raises as `get`. Says nothing while nothing is held.
+        Says nothing while nothing is held. Raises as `get`; a key that is no longer
+        granted is held no longer, and is told of once the others are.
         """
-        held = [(name, held.value.version) for name, held in tuple(self._held.items())]
+        held = {name: held.value.version for name, held in tuple(self._held.items())}
+        lost: Exception | None = None
         while held:
-            batch, held = held[:_BEAT_KEYS], held[_BEAT_KEYS:]
+            batch = dict(islice(held.items(), _BEAT_KEYS))
             where = (yield from self.addresses()).gateway
-            content = json.dumps({"keys": dict(batch), "healthy": healthy}).encode()
-            kind = {"Accept": "application/json", "Content-Type": "application/json"}
-            url = f"{where}/v1/heartbeat"
-            call = Call("POST", url, kind, content, self.settings.timeout_s)
-            answer = yield from self.asked(call)
+            answer = yield from self._beat(where, batch, healthy=healthy)
+            told = set(batch)
             if answer.status != HTTPStatus.OK:
-                raise answers.refusal(answer, where)
+                lost = answers.refusal(answer, where)
+                told &= answers.keys_refused(answer)
+                if not told:
+                    raise lost
+                for name in told:
+                    self._held.pop(name, None)
+            held = {name: version for name, version in held.items() if name not in told}
+        if lost is not None:
+            raise lost
+
+    def _beat(self, where: str, batch: Mapping[str, int], *, healthy: bool) -> Flow[Answer]:
+        content = json.dumps({"keys": batch, "healthy": healthy}).encode()
+        kind = {"Accept": "application/json", "Content-Type": "application/json"}
+        call = Call("POST", f"{where}/v1/heartbeat", kind, content, self.settings.timeout_s)
+        return (yield from self.asked(call))
 
     def api(
         self,

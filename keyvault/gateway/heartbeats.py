@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 KEYS_MOST = 50
 FLUSH_S = 2.0
-_CONNECT_S = 3
+# A write is given up after this, and so is what waits for it: the process has to stop in time.
+_CONNECT_S, _WRITE_S = 3, 8.0
 # So many agents, keys and versions at once; what is reported beyond it is told to come again.
 PENDING_MOST = 50_000
 
@@ -105,14 +106,15 @@ class Heartbeats:
             self._is_complaining = False
 
     async def _write(self, rows: list[tuple[Any, ...]]) -> None:
-        link = await AsyncConnection.connect(
-            self._database_url,
-            connect_timeout=_CONNECT_S,
-            prepare_threshold=None,  # A pooler may give each statement another server.
-            application_name="keyvault-gateway-heartbeats",
-        )
-        async with link, link.cursor() as cursor:
-            await cursor.executemany(_WRITE, rows)
+        async with asyncio.timeout(_WRITE_S):
+            link = await AsyncConnection.connect(
+                self._database_url,
+                connect_timeout=_CONNECT_S,
+                prepare_threshold=None,  # A pooler may give each statement another server.
+                application_name="keyvault-gateway-heartbeats",
+            )
+            async with link, link.cursor() as cursor:
+                await cursor.executemany(_WRITE, rows)
 
 
 def _report(body: bytes) -> Report:

@@ -10,15 +10,17 @@ from django.db.models import TextChoices
 
 from keyvault.invalidation.services import LEASE, LIVE
 
-_MOST = 50
+_MOST, MOST_BEHIND = 50, 1000
 
 # The database judges by its own clock, as `services.wait` does.
 _GATEWAYS = f"""
 SELECT name, address, audit_mode, version, started_at, seen_at,
     CASE WHEN ended_at IS NOT NULL THEN 'ended' WHEN {LIVE} THEN 'live' ELSE 'silent' END,
-    (SELECT count(*) FROM keyvault_rightchange
-     WHERE xact >= pg_snapshot_xmin(applied::pg_snapshot)::text::bigint
-         AND NOT pg_visible_in_snapshot(xact::text::xid8, applied::pg_snapshot))
+    CASE WHEN ended_at IS NOT NULL THEN 0 ELSE
+        (SELECT count(*) FROM (SELECT FROM keyvault_rightchange
+         WHERE xact >= pg_snapshot_xmin(applied::pg_snapshot)::text::bigint
+             AND NOT pg_visible_in_snapshot(xact::text::xid8, applied::pg_snapshot)
+         LIMIT {MOST_BEHIND}) AS missed) END
 FROM keyvault_gatewayinstance ORDER BY ended_at IS NOT NULL, started_at DESC LIMIT {_MOST}
 """  # noqa: S608 - constants of this module only
 
@@ -33,7 +35,7 @@ class GatewayState(TextChoices):
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """One gateway process. `behind`: changes of rights that it has not confirmed."""
+    """One gateway process. `behind`: changes of rights that it has not confirmed, 1,000 at most."""
 
     name: str
     address: str
@@ -43,6 +45,11 @@ class Gateway:
     seen_at: datetime
     state: GatewayState
     behind: int
+
+    @property
+    def is_far_behind(self) -> bool:
+        """Say whether there may be more changes than were counted."""
+        return self.behind >= MOST_BEHIND
 
 
 def gateways() -> list[Gateway]:

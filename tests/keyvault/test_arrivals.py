@@ -235,6 +235,19 @@ def test_a_sender_that_goes_away_in_the_middle_costs_nothing(door):
     assert (arrivals.room._reading, arrivals.room._waiting) == ({}, 0)
 
 
+def test_a_body_that_gets_no_thread_is_refused_and_keeps_no_place(door, monkeypatch):
+    def start(_reader) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(arrivals.Reader, "start", start)
+        for _ in range(arrivals.LATE_OF_SOURCE):
+            assert door.enter(BytesIO(b"0123456789")).status_code == 503
+
+    assert door.enter(BytesIO(b"0123456789")).status_code == 200
+    assert arrivals.room._reading == {}
+
+
 def _posts() -> list[str]:
     """Return one address for each route of the console and the API."""
     return sorted({"/" + address(route).lstrip("/") for route, _ in patterns()})

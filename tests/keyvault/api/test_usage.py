@@ -116,6 +116,8 @@ def test_a_thousand_full_events_fit_and_one_more_is_refused_whole(user, as_, now
         {"events": [{"key": "a"}]},
         {"events": [{"key": "a", "at": "yesterday"}]},
         {"events": [{"key": "a", "at": 1764150000}]},
+        {"events": [{"key": "a", "at": "1764150000"}]},
+        {"events": [{"key": "a", "at": "1764150000.5"}]},
         {"events": [{"key": 1, "at": "2026-11-26T10:00:00Z"}]},
         {"events": [{"key": "a", "at": "2026-11-26T10:00:00Z", "count": "1"}]},
         {"events": [{"key": "a", "at": "2026-11-26T10:00:00Z", "agent": "other-bot"}]},

@@ -77,6 +77,19 @@ def test_login_shows_the_code_waits_and_keeps_the_token(house, terminal):
     assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
 
 
+def test_a_login_outlasts_a_server_that_is_away_for_a_moment(house, terminal):
+    house.device = [
+        DEVICE,
+        {"status": 503, "error": "temporarily_unavailable"},
+        {"access_token": "kvt_alice", "expires_in": 28800, "person": "alice"},
+    ]
+
+    result = terminal.run("login", house.url)
+
+    assert result.returncode == 0, result.stderr
+    assert house.device == []
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

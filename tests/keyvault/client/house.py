@@ -35,7 +35,8 @@ class House:
     asked: list[tuple[str, str]] = field(default_factory=list)
     forms: list[dict[str, str]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    api: dict[tuple[str, str], tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    # An answer, or what makes one of the body that was sent.
+    api: dict[tuple[str, str], Any] = field(default_factory=dict)
     device: list[dict[str, Any]] = field(default_factory=list)
     moved: threading.Condition = field(default_factory=threading.Condition)
     links: list[socket.socket] = field(default_factory=list)
@@ -133,7 +134,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._say(house.token_status, {"error": "temporarily_unavailable"})
         if form["grant_type"].endswith("device_code"):
             answer = house.device.pop(0)
-            return self._say(400 if "error" in answer else 200, answer)
+            status = answer.get("status", 400 if "error" in answer else 200)
+            return self._say(status, answer)
         if form.get("client_secret", SECRET) != SECRET:
             return self._say(401, {"error": "invalid_client"})
         token = f"kvt_{len(house.tokens) + 1}"
@@ -188,7 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _api(self) -> None:
         method, path = self.house.asked[-1]
-        status, answer = self.house.api.get((method, path), (404, {"title": "No such page"}))
+        found = self.house.api.get((method, path), (404, {"title": "No such page"}))
+        status, answer = found(self.house.bodies[-1]) if callable(found) else found
         self._say(status, answer)
 
     def _say(self, status: int, answer: dict[str, Any] | None, **headers: str) -> None:

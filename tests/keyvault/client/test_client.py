@@ -331,6 +331,31 @@ def test_a_heartbeat_that_is_refused_says_so(house, connect):
         client.heartbeat()
 
 
+def test_a_key_that_is_no_longer_granted_keeps_no_heartbeat_of_the_others_back(house, connect):
+    def beat(body):
+        lost = [name for name in body["keys"] if name not in house.keys]
+        return (404, {"keys": lost, "detail": "No such key."}) if lost else (200, {"keys": []})
+
+    house.api["POST", "/v1/heartbeat"] = beat
+    client = connect()
+    for name in ("key-0", "key-1"):
+        house.put(name, "sk")
+        client.get(name)
+    del house.keys["key-0"]
+
+    with pytest.raises(NotGranted):
+        client.heartbeat()
+    client.heartbeat()
+
+    assert [list(body["keys"]) for body in house.bodies] == [
+        ["key-0", "key-1"],
+        ["key-1"],
+        ["key-1"],
+    ]
+    with pytest.raises(NotGranted):
+        client.get("key-0")
+
+
 def test_the_api_is_called_under_the_same_token(house, connect):
     house.api["POST", "/api/v1/requests"] = (201, {"reference": "REQ-1"})
 

@@ -9,8 +9,10 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
+from keyvault.invalidation.models import GatewayInstance
 from keyvault.usage import loaded
 from keyvault.usage.models import LoadedVersion
 from tests.keyvault.agents import builders as agents
@@ -169,6 +171,22 @@ def test_what_was_reported_is_written_when_the_gateway_stops(django_db_setup, ke
 
     assert _known(deal) == [(deal.agent.name, 1, True)]
     assert "Traceback" not in started[0].output()
+
+
+def test_a_table_that_is_locked_keeps_no_gateway_from_stopping(
+    django_db_setup, keys, tmp_path, cast
+):
+    deal = _deal(cast)
+    with harness.running(tmp_path, keys.path) as started:
+        _first(started[0], deal)
+        builders.until(lambda: _known(deal), LONG_S)
+        worker = started[0].worker()
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE keyvault_loadedversion")
+            assert _beat(started[0], deal, {deal.key.name: 1}).status_code == 200
+            started[0].stop()
+
+            assert GatewayInstance.objects.get(name__endswith=f":{worker}").ended_at is not None
 
 
 def test_what_nobody_has_said_for_a_month_is_deleted(cast):

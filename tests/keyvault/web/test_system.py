@@ -9,8 +9,8 @@ from approvals.models import Job
 from keyvault.crypto import keyring
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
-from keyvault.invalidation.models import GatewayInstance
-from keyvault.invalidation.selectors import GatewayState, gateways
+from keyvault.invalidation.models import GatewayInstance, RightChange
+from keyvault.invalidation.selectors import MOST_BEHIND, GatewayState, gateways
 from keyvault.vault import seals
 from keyvault.web import system, trust
 from tests.keyvault.agents import builders as agents
@@ -178,8 +178,18 @@ def test_each_gateway_is_shown_with_what_it_has_heard(cast, now):
     assert found == {
         "live-one:1": (GatewayState.LIVE, True, "1.2.3"),
         "silent-one:2": (GatewayState.SILENT, True, "1.2.3"),
-        "ended-one:3": (GatewayState.ENDED, True, "1.2.3"),
+        "ended-one:3": (GatewayState.ENDED, False, "1.2.3"),
     }
+
+
+def test_what_a_gateway_has_not_heard_is_counted_up_to_a_bound(cast, now):
+    _gateway(now, "silent-one:2", seen_ago_s=30)
+    RightChange.objects.bulk_create(
+        RightChange(xact=1000, kind="token", subject_id=cast.alice.pk, at=now)
+        for _ in range(MOST_BEHIND + 5)
+    )
+
+    assert [found.behind for found in gateways()] == [MOST_BEHIND]
 
 
 def test_a_gateway_that_has_heard_everything_is_not_behind(cast, now):
