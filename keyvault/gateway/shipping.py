@@ -112,13 +112,23 @@ def _recover(link: Link, lock: Lock) -> int:
         if content.torn:
             log.warning("%s: the last write was cut short and not answered", lock.process)
     first, records = segment_files.join(contents)
-    start = max(shipped(link, lock.process) + 1, first)
+    try:
+        count = _ship_rest(link, lock.process, first, records)
+    except psycopg.errors.UniqueViolation:
+        # The server was still committing what the process had sent when it died.
+        count = _ship_rest(link, lock.process, first, records)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return count
+
+
+def _ship_rest(link: Link, process: UUID, first: int, records: Sequence[bytes]) -> int:
+    """Ship those records of a dead process that are not in the database; return how many."""
+    start = max(shipped(link, process) + 1, first)
     left = records[start - first :]
     for offset in range(0, len(left), MOST_RECORDS):
         part = left[offset : offset + MOST_RECORDS]
-        ship(link, Run(lock.process, start + offset, part, _root(part)))
-    for path in paths:
-        path.unlink(missing_ok=True)
+        ship(link, Run(process, start + offset, part, _root(part)))
     return len(left)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -112,14 +113,14 @@ def agent_once(house, platform, tmp_path, argv: list[str], *, secret: Path) -> N
     """Run an entry point until the agent has called the vendor three times, then end it."""
     secret.write_text(houses.SECRET)
     house.put("vendor-prod", "vk-first-value")
-    with vendor({"vk-first-value"}) as (url, refused):
+    with vendor({"vk-first-value"}) as shop:
         process = subprocess.Popen(
             argv,
             env={
                 **platform,
                 "KEYVAULT_CLIENT_ID": houses.CLIENT_ID,
                 "KEYVAULT_CLIENT_SECRET_FILE": str(secret),
-                "VENDOR_URL": url,
+                "VENDOR_URL": shop.url,
             },
             stdout=subprocess.PIPE,
             cwd=tmp_path,
@@ -129,20 +130,31 @@ def agent_once(house, platform, tmp_path, argv: list[str], *, secret: Path) -> N
         process.communicate(timeout=20)
 
     assert lines == [b"200\n"] * 3
-    assert refused == []
+    assert shop.refused == []
+
+
+@dataclass
+class Vendor:
+    """A vendor's server: the key of every call so far, and of every call that it refused."""
+
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 @contextmanager
 def vendor(accepted: set[str]):
-    """Serve a vendor that accepts these keys; yield its address and the calls that it refused."""
-    refused: list[str] = []
+    """Serve a vendor that accepts these keys."""
+    shop = Vendor()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             key = self.headers["Authorization"].removeprefix("Bearer ")
-            if key not in accepted:
-                refused.append(key)
-            self.send_response(200 if key in accepted else 401)
+            is_accepted = key in accepted
+            shop.asked.append(key)
+            if not is_accepted:
+                shop.refused.append(key)
+            self.send_response(200 if is_accepted else 401)
             self.end_headers()
 
         def log_message(self, *_arguments):
@@ -151,10 +163,13 @@ def vendor(accepted: set[str]):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/", refused
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    shop.url = f"http://127.0.0.1:{server.server_port}/"
+    try:
+        yield shop
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def test_the_entry_point_of_the_image_runs_the_agent(house, platform, tmp_path):

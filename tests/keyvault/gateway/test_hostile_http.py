@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -17,7 +20,7 @@ from tests.keyvault.gateway import builders, harness
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SEED = 5
-CONNECTIONS = 180  # of five requests each
+CONNECTIONS = int(os.environ.get("CONNECTIONS", "180"))  # of five requests each
 LONG_S = 30
 # What may come back: an answer of ours, or the parser's own, or nothing and a closed connection.
 ALLOWED = {200, 304, 400, 401, 403, 404, 405, 408, 413, 414, 429, 431, 501, 503, 505}
@@ -106,7 +109,8 @@ def _request(dice: random.Random, token: str) -> bytes:
 
 def test_no_malformed_request_makes_it_fail(target, deal):
     dice = random.Random(SEED)
-    seen: set[int] = set()
+    worker, open_before = target.worker(), _descriptors(target)
+    seen: Counter[int] = Counter()
     for number in range(CONNECTIONS):
         with linked(target) as link:
             try:
@@ -116,10 +120,18 @@ def test_no_malformed_request_makes_it_fail(target, deal):
                 pass  # It has closed the connection already, as it may.
             statuses = _statuses(_said(link))
         assert set(statuses) <= ALLOWED, (number, statuses)
-        seen |= set(statuses)
-    assert {200, 400, 404} <= seen
+        seen += Counter(statuses)
+    sys.stdout.write(f"\n{5 * CONNECTIONS} malformed requests, answers by status: {dict(seen)}\n")
+    assert {200, 400, 404} <= set(seen)
     assert _serves(target, deal)
+    assert target.worker() == worker
+    builders.until(lambda: _descriptors(target) <= open_before)
     _clean(target, deal)
+
+
+def _descriptors(gateway) -> int:
+    """Return how many files and sockets it has open."""
+    return len(list(Path(f"/proc/{gateway.worker()}/fd").iterdir()))
 
 
 def _clean(gateway, deal) -> None:
@@ -179,6 +191,25 @@ def test_many_slow_heads_do_not_keep_others_out(target, deal):
     finally:
         for link in links:
             link.close()
+
+
+def test_many_slow_bodies_keep_nobody_out_and_leave_nothing_behind(target, deal):
+    ask = (
+        f"GET /v1/keys/ledger-reader HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {deal.token}\r\n"
+        "Content-Length: 10000000\r\n\r\n"
+    ).encode()
+    open_before = _descriptors(target)
+    with ExitStack() as stack:
+        links = [stack.enter_context(linked(target)) for _ in range(200)]
+        for link in links:
+            link.sendall(ask)
+        assert _serves(target, deal)
+        for link in links:
+            with suppress(OSError):  # It may have closed the connection after its answer.
+                link.sendall(b"x")
+        assert _serves(target, deal)
+        assert [_statuses(link.recv(65_536)) for link in links] == [[200]] * len(links)
+    builders.until(lambda: _descriptors(target) <= open_before)
 
 
 def _resident(pid: int) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import psycopg
@@ -18,6 +19,7 @@ from keyvault.gateway import segment_files, shipping
 from keyvault.gateway.records import Mode
 from keyvault.gateway.segment_files import Content, SegmentFile
 from keyvault.gateway.segments import Segments
+from tests.keyvault.gateway.builders import until
 from tests.keyvault.gateway.reading import database_url, recovered
 from tests.keyvault.gateway.sample import read
 from tests.keyvault.reads.builders import record
@@ -183,6 +185,34 @@ def test_a_record_that_came_twice_is_refused_by_the_database(tmp_path):
 
     assert len(errors) == 1
     assert ReadEvent.objects.count() == 500
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_dead_process_was_still_committing_is_no_fault(tmp_path):
+    """The server goes on with a statement whose sender was killed."""
+    records = _records(9)
+    _left(tmp_path / "log", records)
+    [lock] = segment_files.abandoned(tmp_path / "log", own=uuid4())
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(database_url(), autocommit=True) as link,
+        psycopg.connect(database_url()) as dead,
+    ):
+        shipping.ship(dead, shipping.Run(PROCESS, 1, records[:6], bytes(32)))
+        found = pool.submit(shipping.recover, link, lock)
+        until(lambda: _is_waiting(dead, link.info.backend_pid))
+        dead.commit()
+
+        assert found.result(30) == 3
+
+    assert [*ReadSegment.objects.order_by("first").values_list("first", "last")] == [(1, 6), (7, 9)]
+    assert list((tmp_path / "log").iterdir()) == []
+
+
+def _is_waiting(link, pid: int) -> bool:
+    """Say whether a server process waits for a transaction of another."""
+    asked = "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = %s AND NOT granted)"
+    return bool(link.execute(asked, [pid]).fetchone()[0])
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import statistics
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 import httpx
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q
 
 from keyvault.agents import services as agent_services
@@ -25,22 +28,25 @@ from keyvault.inventory import grants
 from keyvault.vault import services as vault
 from keyvault.vault.models import Version
 from tests.keyvault.agents import builders as agents
-from tests.keyvault.gateway import builders, harness
+from tests.keyvault.gateway import builders, crowding, harness
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 READERS = 2  # threads for each gateway
+TRIALS = int(os.environ.get("TRIALS", "500"))  # of a campaign, in each state of the queue server
+# Nobody is slowed down: a read that is refused for its rate says nothing about its right.
+UNLIMITED = {f"KEYVAULT_GATEWAY_{what}_RATE": "1000000" for what in ("AGENT", "SOURCE", "REFUSAL")}
 
 
 @dataclass
 class Watcher:
-    """Threads that read one key from every gateway without a pause, and when each read that went well was sent."""
+    """Threads that read one key from every gateway without a pause; when each read was sent, by status."""
 
     urls: list[str]
     headers: dict[str, str]
     path: str
     stop: threading.Event = field(default_factory=threading.Event)
-    sent: list[float] = field(default_factory=list)
+    sent: list[tuple[float, int]] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> Watcher:
@@ -53,6 +59,10 @@ class Watcher:
             thread.start()
         builders.until(lambda: len(self.sent) > 4 * len(self.threads), 20)
         return self
+
+    def since(self, begin: float) -> Counter[int]:
+        """Count the answers of reads that were sent after a moment, by status."""
+        return Counter(status for sent, status in list(self.sent) if sent > begin)
 
     def end(self) -> None:
         """Stop reading."""
@@ -69,8 +79,7 @@ class Watcher:
                 # When it was sent: an answer that left the gateway before the acknowledgement
                 # may lie in a buffer until this thread has its turn.
                 sent = time.monotonic()
-                if client.get(self.path).status_code == 200:
-                    self.sent.append(sent)
+                self.sent.append((sent, client.get(self.path).status_code))
 
 
 def _end_token(cast, deal):
@@ -104,6 +113,7 @@ def _revoke_version(cast, deal):
     )
 
 
+REFUSED = {401, 403, 404}  # What a right that is gone may say, and nothing else.
 WAYS: dict[str, Callable[..., None]] = {
     "token": _end_token,
     "grant": _end_grant,
@@ -128,8 +138,8 @@ def _deal(cast, way: str) -> builders.Deal:
     return builders.Deal(agent, key, grant, issued.text.reveal().decode(), issued)
 
 
-def _trial(cast, gateways, way: str) -> tuple[float, int]:
-    """Take one right away under load; return seconds from commit to acknowledgement, late answers."""
+def _trial(cast, gateways, way: str) -> tuple[float, Counter[int]]:
+    """Take one right away under load; return seconds to acknowledgement, and what was answered later."""
     deal = _deal(cast, way)
     path = f"/v1/keys/{deal.key.name}" + ("?version=1" if way == "version" else "")
     watcher = Watcher([gateway.url for gateway in gateways], deal.headers, path).start()
@@ -142,43 +152,51 @@ def _trial(cast, gateways, way: str) -> tuple[float, int]:
         acknowledged = time.monotonic()
         assert effect.gateways == len(gateways)
         assert effect.is_everywhere, effect.sentence
-        time.sleep(0.05)
+        builders.until(lambda: watcher.since(acknowledged).total() >= 2 * len(watcher.threads))
     finally:
         watcher.end()
-    assert watcher.sent, "nothing was read before"
-    return acknowledged - committed, sum(at > acknowledged for at in watcher.sent)
+    assert watcher.sent[0][1] == 200, "nothing was read before"
+    return acknowledged - committed, watcher.since(acknowledged)
 
 
 @pytest.fixture(scope="module")
 def two(django_db_setup, keys, tmp_path_factory):
-    """Return two running gateways."""
-    with harness.shared(tmp_path_factory.mktemp("two"), keys.path, count=2) as started:
+    """Return two running gateways with the log of reads that an installation has."""
+    directory = tmp_path_factory.mktemp("two")
+    with harness.shared(
+        directory, keys.path, count=2, application=harness.REAL, **UNLIMITED
+    ) as started:
         yield started
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_r65_nothing_is_read_once_a_right_is_gone_everywhere(two, cast, way):
     for _ in range(2):
-        _, late = _trial(cast, two, way)
+        _, later = _trial(cast, two, way)
 
-        assert late == 0
+        assert set(later) <= REFUSED, later
 
 
 @pytest.mark.campaign
-def test_no_read_succeeds_after_acknowledgement_in_a_thousand_trials(two, cast):
-    took, late = [], 0
-    for number in range(1000):
-        seconds, answers = _trial(cast, two, list(WAYS)[number % len(WAYS)])
-        took.append(seconds * 1000)
-        late += answers
+@pytest.mark.parametrize("queue", ["up", "down"])
+def test_no_read_succeeds_after_acknowledgement_in_a_thousand_trials(two, cast, queue):
+    took, later = [], Counter()
+    with ExitStack() as stack:
+        if queue == "down":
+            stack.enter_context(crowding.hung_queue_server())
+        crowds = [stack.enter_context(crowding.crowded(cast, gateway)) for gateway in two]
+        for number in range(TRIALS):
+            seconds, answers = _trial(cast, two, list(WAYS)[number % len(WAYS)])
+            took.append(seconds * 1000)
+            later += answers
 
     cuts = statistics.quantiles(took, n=100)
     sys.stdout.write(
-        f"\n{len(took)} trials: commit to acknowledgement p50 {cuts[49]:.1f} ms, "
-        f"p99 {cuts[98]:.1f} ms; answers after it: {late}"
+        f"\n{len(took)} trials, queue server {queue}, beside {sum(c.rate for c in crowds):.0f} "
+        f"other reads/s: commit to acknowledgement p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms; "
+        f"answers after it, by status: {dict(later)}\n"
     )
-    assert late == 0
-    connection.close()
+    assert set(later) <= REFUSED, later
 
 
 def test_a_gateway_that_has_ended_is_waited_for_no_longer(django_db_setup, keys, tmp_path, cast):
