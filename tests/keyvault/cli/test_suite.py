@@ -41,3 +41,14 @@ def test_a_part_that_failed_or_was_killed_fails_the_suite(codes, verdict):
 def test_every_part_beside_the_rest_is_there():
     for paths in suite.BESIDE.values():
         assert all((ROOT / path).is_dir() for path in paths)
+
+
+def test_bytecode_is_kept_for_the_run_where_the_environment_forbids_to_keep_it(monkeypatch):
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    assert suite._bytecode({"KEYVAULT_DATA_DIR": "/d/data"}) == {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": "/d/bytecode",
+    }
+
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    assert suite._bytecode({"KEYVAULT_DATA_DIR": "/d/data"}) == {}
