@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -29,7 +28,7 @@ import psycopg
 import pytest
 
 from keyvault.cli import demo as demo_command
-from keyvault.launcher import children
+from keyvault.launcher import children, ports
 from keyvault.launcher import demo as demo_targets
 from keyvault.launcher.installation import ROOT
 
@@ -40,9 +39,7 @@ OTHERS = ("DATABASE_URL", "KEYVAULT_", "DJANGO_SETTINGS_MODULE")
 
 def free_port() -> int:
     """Return a port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return ports.free(1)[0]
 
 
 def clean_environment(keys: Path) -> dict[str, str]:

@@ -3,9 +3,10 @@
     keyvault test [--campaigns] [anything that pytest takes]
 
 The servers live in a directory of their own that is thrown away; DATABASE_URL
-and KEYVAULT_BROKER_URL replace them. The whole suite runs as two processes at
-once, each with a database of its own: what drives a browser, and the rest.
-Ends with one line of counts and pytest's exit code.
+and KEYVAULT_BROKER_URL replace them. The whole suite runs as three processes at
+once, each with a database of its own: what drives a browser, what starts servers
+and waits for them, and the rest. Ends with one line of counts and an exit code of
+pytest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,7 +25,16 @@ from keyvault.launcher.sentences import Stop
 from keyvault.launcher.throwaway import throwaway_servers
 
 CAMPAIGNS = "--campaigns"
-BROWSER = ("tests/browser", "tests/flows")
+# They take about as long as the rest does.
+BESIDE = {
+    "browser": ("tests/browser",),
+    "servers": (
+        "tests/contracts",
+        "tests/flows",
+        "tests/keyvault/gateway",
+        "tests/keyvault/launcher",
+    ),
+}
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
 
@@ -46,20 +56,28 @@ async def _part(arguments: Sequence[str]) -> int:
 
 
 async def _whole(arguments: Sequence[str]) -> int:
-    """Run both halves at once; the second one speaks when the first has ended."""
-    rest = [f"--ignore={path}" for path in BROWSER]
+    """Run all parts at once; those beside the rest speak when it has ended."""
+    elsewhere = [f"--ignore={path}" for paths in BESIDE.values() for path in paths]
     async with throwaway_servers() as env:
-        first = await _pytest([*arguments, "tests", *rest], env, piped=True)
-        second = await _pytest([*arguments, *BROWSER], _apart(env), piped=True)
-        told, held = await asyncio.gather(_tell(first), _keep(second))
-    sys.stdout.write(held)
-    counts = _counts(told) + _counts(held)
+        rest = await _pytest([*arguments, "tests", *elsewhere], env, piped=True)
+        beside = [
+            await _pytest([*arguments, *paths], _apart(env, name), piped=True)
+            for name, paths in BESIDE.items()
+        ]
+        told, *held = await asyncio.gather(_tell(rest), *map(_keep, beside))
+    sys.stdout.writelines(held)
+    counts = sum(map(_counts, [told, *held]), Counter[str]())
     # The closing line that a reader of any runner understands.
     print(
         f"{counts['passed']} passed, {counts['failed']} failed"
         + (f", {counts['skipped']} skipped" if counts["skipped"] else "")
     )
-    return max(first.returncode or 0, second.returncode or 0)
+    return _verdict([process.returncode for process in (rest, *beside)])
+
+
+def _verdict(codes: Iterable[int | None]) -> int:
+    """Return the first code of a part that failed; a part that was killed has a negative one."""
+    return next((code for code in codes if code), 0)
 
 
 async def _pytest(
@@ -68,18 +86,37 @@ async def _pytest(
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "pytest", *arguments),
         cwd=ROOT,
-        env={**os.environ, **env, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        env={
+            **os.environ,
+            **env,
+            **_bytecode(env),
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+        },
         stdout=asyncio.subprocess.PIPE if piped else None,
         stderr=asyncio.subprocess.STDOUT if piped else None,
     )
 
 
-def _apart(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of the second process: other database, other directories."""
+def _bytecode(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that keep bytecode among what is thrown away, if none is kept elsewhere.
+
+    The suite starts hundreds of Python processes. Where the environment forbids to
+    write bytecode, as that of many container images does, each would compile all
+    that it imports, which takes several times as long as the import.
+    """
+    if not sys.dont_write_bytecode:
+        return {}
+    kept = Path(env["KEYVAULT_DATA_DIR"]).with_name("bytecode")
+    return {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(kept)}
+
+
+def _apart(env: Mapping[str, str], name: str) -> dict[str, str]:
+    """Return the variables of a part of its own: other database, other directories."""
     address = urlsplit({**os.environ, **env}["DATABASE_URL"])
-    moved = {"DATABASE_URL": urlunsplit(address._replace(path=f"{address.path}_browser"))}
-    for name in ("KEYVAULT_DATA_DIR", "KEYVAULT_KEYS_DIR"):
-        moved[name] = str(Path(env[name]).with_name(Path(env[name]).name + "-browser"))
+    moved = {"DATABASE_URL": urlunsplit(address._replace(path=f"{address.path}_{name}"))}
+    for variable in ("KEYVAULT_DATA_DIR", "KEYVAULT_KEYS_DIR"):
+        place = Path(env[variable])
+        moved[variable] = str(place.with_name(f"{place.name}-{name}"))
     return {**env, **moved}
 
 

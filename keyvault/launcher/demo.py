@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from keyvault.launcher import installation, postgres, roles
+from keyvault.launcher import installation, ports, postgres, roles
 from keyvault.launcher.installation import Installation
 from keyvault.launcher.places import Places
 from keyvault.launcher.postgres import Cluster
@@ -113,22 +112,12 @@ def _obtain(directory: Path, facts: Installation) -> Targets:
         return load(directory)
     except FileNotFoundError:
         pass
-    ports = _free_ports(2)
+    database, queue = ports.free(2)
     targets = Targets(
-        "127.0.0.1", ports[0], ports[1], facts.target_password, facts.target_queue_password
+        "127.0.0.1", database, queue, facts.target_password, facts.target_queue_password
     )
     installation.write_private(directory / "targets.json", json.dumps(asdict(targets), indent=1))
     return targets
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def _fill(cluster: Cluster, targets: Targets) -> None:

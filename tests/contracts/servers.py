@@ -18,6 +18,8 @@ from pathlib import Path
 import psycopg
 import redis
 
+from tests.servers import free_port
+
 START_S = 30.0
 
 
@@ -76,12 +78,6 @@ class ValkeyTarget:
             for name in client.acl_users():
                 if name.startswith("kv-"):
                     client.acl_deluser(name)
-
-
-def free_port() -> int:
-    """Return a loopback port that is free at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def installed_postgres() -> Path | None:

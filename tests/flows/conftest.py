@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
 
 import pytest
 from django.db import transaction
 
 from keyvault.connections import context
+from keyvault.crypto import keys_dir
 from keyvault.crypto.secret import Secret
+from keyvault.launcher.installation import ROOT
 from keyvault.providers.testing import FaultProxy
 from keyvault.vault import sealing, seals
 from tests.contracts import servers
+from tests.flows import worker
 from tests.flows.house import RealHouse
 from tests.keyvault.actions import rules
+from tests.keyvault.gateway.harness import database_url
 from tests.keyvault.vault import rows
 
 
@@ -21,6 +26,19 @@ from tests.keyvault.vault import rows
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.PostgresTarget]:
     with servers.postgresql(tmp_path_factory.mktemp("target")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def workers(django_db_setup: None, keys: keys_dir.Keys) -> ForkServerContext:
+    """Return what starts worker processes on the database and the keys of the tests."""
+    return worker.parent(
+        {
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_URL": database_url(),
+            "KEYVAULT_KEYS_DIR": str(keys.path),
+            "PYTHONPATH": str(ROOT),
+        }
+    )
 
 
 @pytest.fixture
@@ -33,7 +51,7 @@ def _registered(transactional_db, installation) -> None:
 
 
 @pytest.fixture
-def real_house(_registered, cast, target, keys, now) -> Iterator[RealHouse]:
+def real_house(_registered, cast, target, workers, now) -> Iterator[RealHouse]:
     """Return a house whose Connection leads, through a fault proxy, to a real server."""
     rules.DEFAULTS.put(now)
     with FaultProxy("127.0.0.1", target.port) as proxy:
@@ -58,5 +76,5 @@ def real_house(_registered, cast, target, keys, now) -> Iterator[RealHouse]:
                 {"password": Secret.of(target.admin_password)},
                 now=now,
             )
-        yield RealHouse(cast, now, target, proxy, keys.path)
+        yield RealHouse(cast, now, target, proxy, workers)
     target.clean()

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from urllib.parse import quote
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 import psycopg
-from django.db import connection
 from django.db.models.functions import Now
 
 from approvals import digests, selectors, services
@@ -27,9 +23,10 @@ from keyvault.vault import selectors as versions
 from keyvault.vault import services as vault
 from tests import cast as people
 from tests.contracts.servers import PostgresTarget
+from tests.flows import worker
+from tests.keyvault.gateway.builders import until
 from tests.keyvault.vault.rows import WORKER
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKER_S = 60
 MOST_TRIES = 6
 
@@ -42,7 +39,7 @@ class RealHouse:
     now: datetime
     target: PostgresTarget
     proxy: FaultProxy
-    keys: Path
+    workers: ForkServerContext
 
     def approved_create(self, name: str = "ledger-reader") -> Request:
         """Return alice's request for a key, approved and not yet executed."""
@@ -94,25 +91,22 @@ class RealHouse:
 
         -9 means that it was killed. What it left claimed is claimable at once.
         """
-        worker = self._worker(request, KV_CRASH_AT=crash_at)
-        _, errors = worker.communicate(timeout=WORKER_S)
-        assert worker.returncode in {0, -signal.SIGKILL}, errors.decode()
+        process = self._worker(request, crash_at=crash_at)
+        self._await_end(process, {0, -signal.SIGKILL})
         self.let_leases_end(request)
-        return worker.returncode
+        return process.exitcode
 
     @contextmanager
     def paused_worker(self, request: Request, point: str) -> Iterator[None]:
         """Let one worker reach a point and sleep there while the block runs, then finish."""
-        worker = self._worker(request, KV_PAUSE_AT=point)
-        _, status = os.waitpid(worker.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status), worker.communicate()[1].decode()
+        process = self._worker(request, pause_at=point)
+        until(lambda: worker.is_stopped(process.pid), WORKER_S)
         self.let_leases_end(request)
         try:
             yield
         finally:
-            worker.send_signal(signal.SIGCONT)
-            _, errors = worker.communicate(timeout=WORKER_S)
-        assert worker.returncode == 0, errors.decode()
+            os.kill(process.pid, signal.SIGCONT)
+            self._await_end(process, {0})
 
     def let_leases_end(self, request: Request) -> None:
         """Make the request's job claimable, as the passing of time would."""
@@ -120,14 +114,17 @@ class RealHouse:
         rows.filter(state=Job.State.RUNNING).update(lease_until=Now() - timedelta(seconds=1))
         rows.filter(state=Job.State.READY).update(due_at=Now())
 
-    def _worker(self, request: Request, **environment: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.flows.worker", str(self.job(request).pk)],
-            cwd=ROOT,
-            env={**os.environ, **self._environment(), **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    def _worker(
+        self, request: Request, *, crash_at: str = "", pause_at: str = ""
+    ) -> ForkServerProcess:
+        arguments = (self.job(request).pk, crash_at, pause_at)
+        process = self.workers.Process(target=worker.work, args=arguments)
+        process.start()
+        return process
+
+    def _await_end(self, process: ForkServerProcess, expected: set[int]) -> None:
+        process.join(WORKER_S)
+        assert process.exitcode in expected, "what it said is among the captured output"
 
     def work_until_done(self, request: Request) -> int:
         """Let workers try until the job is done and return how many it took."""
@@ -137,18 +134,6 @@ class RealHouse:
                 return tries
         job = self.job(request)
         raise AssertionError(f"the job is {job.state}: {job.code} {job.sentence}")
-
-    def _environment(self) -> dict[str, str]:
-        facts = connection.settings_dict
-        user, password = quote(facts["USER"]), quote(facts["PASSWORD"])
-        place = f"host={quote(str(facts['HOST']), safe='')}&port={facts['PORT']}"
-        url = f"postgresql://{user}:{password}@/{facts['NAME']}?{place}"
-        return {
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "DATABASE_URL": url,
-            "KEYVAULT_KEYS_DIR": str(self.keys),
-            "PYTHONPATH": str(ROOT),
-        }
 
     def living(self) -> list[str]:
         """Return the remote ids of what can log in at the server, under our label."""

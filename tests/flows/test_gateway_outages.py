@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import httpx
 import pytest
 
+from tests import cleartext
 from tests.flows.test_agent_reads import NAME, by_hand
 from tests.servers import Stack
 
@@ -33,7 +33,7 @@ class Reading:
     def go_on(self) -> None:
         """Read until told to stop."""
         headers = {"Authorization": f"Bearer {self.token}"}
-        with httpx.Client(headers=headers, timeout=LONG_S) as client:
+        with cleartext.Client(headers=headers, timeout=LONG_S) as client:
             while not self.stop.is_set():
                 found = client.get(self.url)
                 value = found.json().get("value", "")
@@ -55,7 +55,7 @@ def reading(stack: Stack, name: str) -> Iterator[Reading]:
     agents = json.loads((stack.data / "demo.json").read_text(encoding="utf-8"))["agents"]
     secret = next(a["client_secret"] for a in agents if a["client_id"] == NAME)
     form = {"grant_type": "client_credentials", "client_id": NAME, "client_secret": secret}
-    token = httpx.post(f"{stack.url}/api/v1/oauth/token", data=form).raise_for_status().json()
+    token = cleartext.post(f"{stack.url}/api/v1/oauth/token", data=form).raise_for_status().json()
     found = Reading(f"{stack.gateway}/v1/keys/{name}", token["access_token"])
     threads = [threading.Thread(target=found.go_on) for _ in range(3)]
     for thread in threads:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from tests import cleartext
 from tests.flows.canaries import files, leaking, plain
 from tests.flows.visitors import visitor
 from tests.servers import Stack
@@ -81,7 +82,7 @@ def ask(http: httpx.Client, method: str, path: str, **more: Any) -> httpx.Respon
 def test_r9_no_provoked_error_writes_a_canary_into_a_log(stack: Stack):
     canary, met, broken = plain(), set(), []
     with ExitStack() as until:
-        strangers = [until.enter_context(httpx.Client(base_url=stack.url, timeout=30))]
+        strangers = [until.enter_context(cleartext.Client(base_url=stack.url, timeout=30))]
         strangers.append(until.enter_context(visitor(stack, "grace")).http)
         for http in strangers:
             http.follow_redirects = False
@@ -110,7 +111,7 @@ def unreadable(stack: Stack, canary: str) -> set[int]:
         {"headers": {"Content-Type": f"text/{canary}; charset={canary}"}, "content": b"\xff"},
     )
     met = set()
-    with httpx.Client(base_url=stack.url, timeout=30) as http:
+    with cleartext.Client(base_url=stack.url, timeout=30) as http:
         for more in hostile:
             try:
                 answer = http.post("/auth/login/", params={"next": canary}, **more)

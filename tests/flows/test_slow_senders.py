@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from keyvault import arrivals
+from tests import cleartext
 from tests.servers import Stack
 
 HEAD = (
@@ -72,7 +73,7 @@ def _wrong_proof(stack: Stack, source: str) -> int:
     """Ask for a token with a wrong secret, from an address of this host; return the status."""
     form = {"grant_type": "client_credentials", "client_id": "nobody", "client_secret": "x"}
     transport = httpx.HTTPTransport(local_address=source)
-    with httpx.Client(transport=transport, timeout=PATIENCE_S) as client:
+    with cleartext.Client(transport=transport, timeout=PATIENCE_S) as client:
         where = f"http://127.0.0.1:{stack.port}{TOKEN.decode()}"
         return client.post(where, data=form, headers={"Host": "localhost"}).status_code
 
@@ -84,7 +85,7 @@ def test_r43_forty_slow_senders_stop_nobody(stack: Stack):
 
         statuses = _answered(slow, refused)
         assert statuses[:refused] == [503] * refused
-        assert httpx.get(f"{stack.url}/auth/login/", timeout=PATIENCE_S).status_code == 200
+        assert cleartext.get(f"{stack.url}/auth/login/", timeout=PATIENCE_S).status_code == 200
         assert _wrong_proof(stack, "127.0.0.2") == 401
 
     until = time.monotonic() + PATIENCE_S
@@ -94,7 +95,7 @@ def test_r43_forty_slow_senders_stop_nobody(stack: Stack):
 
 
 def test_r43_hundreds_of_megabytes_are_not_held(stack: Stack):
-    httpx.get(f"{stack.url}/healthz", timeout=PATIENCE_S)
+    cleartext.get(f"{stack.url}/healthz", timeout=PATIENCE_S)
     before = _most_kb(stack)
     part = b"x" * 1_000_000
 

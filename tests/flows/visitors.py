@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from tests import cleartext
 from tests.servers import Stack
 
 WAIT_S = 60
@@ -161,7 +162,7 @@ def _shape(target: str) -> str:
 @contextmanager
 def visitor(stack: Stack, name: str) -> Iterator[Visitor]:
     """Sign a person of the demo in with password and code, over plain HTTP."""
-    with httpx.Client(base_url=stack.url, follow_redirects=True, timeout=WAIT_S) as http:
+    with cleartext.Client(base_url=stack.url, follow_redirects=True, timeout=WAIT_S) as http:
         person = Visitor(name, stack, http)
         password = stack.people()[name]["password"]
         person.send("/auth/login/", "password", username=name, password=password)

@@ -24,12 +24,12 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_r43_a_bomb_is_refused_before_it_costs_anything(name):
-    before = time.perf_counter()
+    before = time.thread_time()
 
     with pytest.raises(Problem):
         bodies.parse(BOMBS[name])
 
-    assert time.perf_counter() - before < 15
+    assert time.thread_time() - before < 5
 
 
 @pytest.mark.parametrize(

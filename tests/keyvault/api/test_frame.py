@@ -191,23 +191,33 @@ def test_r25_no_header_changes_the_method(cast, as_, method):
 def test_r43_a_bomb_gets_4xx_before_it_costs_anything(cast, as_, name):
     alice = as_(cast.alice)
     alice.get("/keys")
-    before = time.perf_counter()
+    before = time.thread_time()
 
     answer = alice.post("/requests", BOMBS[name])
 
     assert 400 <= answer.status_code < 500
-    assert time.perf_counter() - before < 15
+    # What others do on this machine at the same time does not count.
+    assert time.thread_time() - before < 5
+
+
+class Unread:
+    """A body that nobody may read."""
+
+    def read(self, *_):
+        pytest.fail("the body was read")
+
+    readline = read
 
 
 def test_r43_a_hundred_megabytes_are_refused_by_their_length(cast, as_):
-    alice = as_(cast.alice)
-    before = time.perf_counter()
+    told = {"CONTENT_LENGTH": "100000000", "wsgi.input": Unread()}
 
-    answer = alice.post("/requests", b" " * 100_000_000)
+    answer = Client(headers={"Authorization": f"Bearer {as_(cast.alice).text}"}).generic(
+        "POST", "/api/v1/requests", content_type="application/json", **told
+    )
 
     assert answer.status_code == 413
     assert is_problem(answer, "too-large")
-    assert time.perf_counter() - before < 15
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "text/json"])

@@ -1,6 +1,9 @@
-"""The two halves of the suite: counted together, kept apart."""
+"""The parts of the suite: counted together, kept apart."""
+
+import pytest
 
 from keyvault.cli import suite
+from keyvault.launcher.installation import ROOT
 
 
 def test_errors_count_as_failures_and_only_the_closing_line_is_read():
@@ -11,18 +14,41 @@ def test_errors_count_as_failures_and_only_the_closing_line_is_read():
     assert suite._counts(output) == {"failed": 5, "passed": 30, "skipped": 1}
 
 
-def test_a_half_that_printed_nothing_counts_nothing():
+def test_a_part_that_printed_nothing_counts_nothing():
     assert suite._counts("") == {}
 
 
-def test_the_second_half_has_a_database_and_directories_of_its_own():
+def test_a_part_has_a_database_and_directories_of_its_own():
     env = {
         "DATABASE_URL": "postgresql://kv@/keyvault?host=/run/x",
         "KEYVAULT_DATA_DIR": "/d/data",
         "KEYVAULT_KEYS_DIR": "/d/keys",
     }
 
-    apart = suite._apart(env)
+    apart = suite._apart(env, "browser")
 
     assert apart["DATABASE_URL"] == "postgresql://kv@/keyvault_browser?host=/run/x"
     assert apart["KEYVAULT_KEYS_DIR"] == "/d/keys-browser"
+
+
+@pytest.mark.parametrize(
+    ("codes", "verdict"), [([0, 0, 0], 0), ([0, 1, 0], 1), ([0, 0, -9], -9), ([0, None], 0)]
+)
+def test_a_part_that_failed_or_was_killed_fails_the_suite(codes, verdict):
+    assert suite._verdict(codes) == verdict
+
+
+def test_every_part_beside_the_rest_is_there():
+    for paths in suite.BESIDE.values():
+        assert all((ROOT / path).is_dir() for path in paths)
+
+
+def test_bytecode_is_kept_for_the_run_where_the_environment_forbids_to_keep_it(monkeypatch):
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    assert suite._bytecode({"KEYVAULT_DATA_DIR": "/d/data"}) == {
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONPYCACHEPREFIX": "/d/bytecode",
+    }
+
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    assert suite._bytecode({"KEYVAULT_DATA_DIR": "/d/data"}) == {}

@@ -20,6 +20,7 @@ from django.db import connection
 
 from keyvault.launcher import children
 from keyvault.launcher.installation import ROOT
+from tests import cleartext
 from tests.servers import free_port
 
 APPLICATION = ["tests.keyvault.gateway.served:application"]
@@ -111,7 +112,7 @@ class Gateway:
             if self.process.poll() is not None:
                 break
             try:
-                if httpx.get(f"{self.url}/readyz", timeout=2).status_code == status:
+                if cleartext.get(f"{self.url}/readyz", timeout=2).status_code == status:
                     return
             except httpx.HTTPError:
                 pass

@@ -15,6 +15,7 @@ from django.utils import timezone
 from keyvault.audit import verify
 from keyvault.audit.reads.models import ReadEvent, ReadSegment
 from keyvault.gateway.records import Mode
+from tests import cleartext
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.gateway import builders, harness
 from tests.keyvault.gateway.crowding import CONNECTIONS, Crowd
@@ -44,7 +45,7 @@ class Reader(threading.Thread):
     def run(self) -> None:
         """Count every answer that came back whole."""
         headers = {"Authorization": f"Bearer {self.issued.text.reveal().decode()}"}
-        with httpx.Client(base_url=self.url, headers=headers, timeout=LONG_S) as client:
+        with cleartext.Client(base_url=self.url, headers=headers, timeout=LONG_S) as client:
             while True:
                 try:
                     found = client.get("/v1/keys/ledger-reader")

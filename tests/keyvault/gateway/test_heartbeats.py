@@ -15,6 +15,7 @@ from django.utils import timezone
 from keyvault.invalidation.models import GatewayInstance
 from keyvault.usage import loaded
 from keyvault.usage.models import LoadedVersion
+from tests import cleartext
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.gateway import builders, harness
 
@@ -33,7 +34,7 @@ def _deal(cast) -> builders.Deal:
 
 def _beat(gateway, deal, keys: object, **more: object) -> httpx.Response:
     content = {"keys": keys, **more}
-    return httpx.post(f"{gateway.url}/v1/heartbeat", headers=deal.headers, json=content)
+    return cleartext.post(f"{gateway.url}/v1/heartbeat", headers=deal.headers, json=content)
 
 
 def _first(gateway, deal, version: int = 1) -> httpx.Response:
@@ -89,7 +90,7 @@ def test_a_report_about_a_key_that_is_not_granted_is_refused_like_a_read(gateway
 
     for name in (hidden.name, "never-heard-of"):
         beat = _beat(gateway, deal, {deal.key.name: 1, name: 1}).json()
-        read = httpx.get(
+        read = cleartext.get(
             f"{gateway.url}/v1/keys?names={deal.key.name},{name}", headers=deal.headers
         ).json()
         assert (beat.pop("status"), read.pop("status")) == (404, 404)
@@ -105,12 +106,12 @@ def test_nobody_reports_without_a_token_of_an_agent(gateway, cast):
 
     content = {"keys": {deal.key.name: 1}}
     url = f"{gateway.url}/v1/heartbeat"
-    assert httpx.post(url, json=content).status_code == 401
+    assert cleartext.post(url, json=content).status_code == 401
     headers = {"Authorization": f"Bearer {person}"}
     builders.until(
-        lambda: httpx.post(url, json=content, headers=headers).status_code == 403, LONG_S
+        lambda: cleartext.post(url, json=content, headers=headers).status_code == 403, LONG_S
     )
-    assert httpx.get(url, headers=deal.headers).status_code == 405
+    assert cleartext.get(url, headers=deal.headers).status_code == 405
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_what_is_no_report_is_refused_with_the_rule(gateway, cast, body):
     deal = _deal(cast)
     _first(gateway, deal)
 
-    answer = httpx.post(f"{gateway.url}/v1/heartbeat", headers=deal.headers, content=body)
+    answer = cleartext.post(f"{gateway.url}/v1/heartbeat", headers=deal.headers, content=body)
 
     assert answer.status_code == 400
 
@@ -144,7 +145,9 @@ def test_bodies_that_are_too_large_or_too_slow_are_refused(gateway, cast):
     deal = _deal(cast)
     _first(gateway, deal)
 
-    large = httpx.post(f"{gateway.url}/v1/heartbeat", headers=deal.headers, content=b"x" * 70_000)
+    large = cleartext.post(
+        f"{gateway.url}/v1/heartbeat", headers=deal.headers, content=b"x" * 70_000
+    )
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=LONG_S) as link:
         link.sendall(b"POST /v1/heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
         slow = link.recv(100)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests import cleartext
 from tests.keyvault.gateway import builders, harness
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,7 +40,7 @@ def deal(target, cast):
     """Return a deal that the gateway knows."""
     found = builders.deal(cast)
     url = f"{target.url}/v1/keys/ledger-reader"
-    builders.until(lambda: httpx.get(url, headers=found.headers).status_code == 200)
+    builders.until(lambda: cleartext.get(url, headers=found.headers).status_code == 200)
     return found
 
 
@@ -69,7 +69,7 @@ def _statuses(heard: bytes) -> list[int]:
 
 
 def _serves(gateway, deal) -> bool:
-    answer = httpx.get(f"{gateway.url}/v1/keys/ledger-reader", headers=deal.headers)
+    answer = cleartext.get(f"{gateway.url}/v1/keys/ledger-reader", headers=deal.headers)
     return answer.status_code == 200 and answer.json()["value"] == "s3cret-1"
 
 
@@ -222,7 +222,7 @@ def test_its_memory_does_not_grow_with_what_is_thrown_at_it(target, deal):
     dice = random.Random(99)
 
     def throw(count: int) -> None:
-        with httpx.Client(base_url=target.url) as client:
+        with cleartext.Client(base_url=target.url) as client:
             for _ in range(count):
                 name = dice.randbytes(150).hex()
                 client.get(f"/v1/keys/{name}", headers={"Authorization": f"Bearer kvt_{name}"})

@@ -7,12 +7,12 @@ import http.client
 import json
 from datetime import timedelta
 
-import httpx
 import pytest
 from django.db import transaction
 
 from keyvault.agents.models import Agent, AgentState
 from keyvault.inventory.models import DeliveryMode, Key, KeyState
+from tests import cleartext
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.gateway import builders
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def _get(gateway, path, headers=None, **more):
-    return httpx.get(gateway.url + path, headers=headers, **more)
+    return cleartext.get(gateway.url + path, headers=headers, **more)
 
 
 def _first(gateway, deal):
@@ -300,7 +300,7 @@ def test_r3_a_value_that_does_not_open_in_its_place_is_no_value(gateway, cast):
     ],
 )
 def test_other_addresses_and_methods_are_refused(gateway, method, path, status):
-    answer = httpx.request(method, gateway.url + path)
+    answer = cleartext.request(method, gateway.url + path)
 
     assert answer.status_code == status
     assert answer.headers["cache-control"] == "no-store"

@@ -10,6 +10,7 @@ from keyvault.audit import denials
 from keyvault.audit.models import Denial, Event
 from keyvault.audit.reads.models import ReadEvent
 from keyvault.vault.models import Sealed
+from tests import cleartext
 from tests.keyvault.gateway import builders, harness
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -18,7 +19,7 @@ LONG_S = 30
 
 
 def _read(gateway, deal, path: str = "/v1/keys/ledger-reader", **headers: str) -> httpx.Response:
-    return httpx.get(gateway.url + path, headers={**deal.headers, **headers}, timeout=5)
+    return cleartext.get(gateway.url + path, headers={**deal.headers, **headers}, timeout=5)
 
 
 @pytest.fixture

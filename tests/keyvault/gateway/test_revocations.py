@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import uuid4
 
-import httpx
 import pytest
 from django.db import transaction
 from django.db.models import Q
@@ -27,6 +26,7 @@ from keyvault.invalidation.models import GatewayInstance
 from keyvault.inventory import grants
 from keyvault.vault import services as vault
 from keyvault.vault.models import Version
+from tests import cleartext
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.gateway import builders, crowding, harness
 
@@ -71,10 +71,10 @@ class Watcher:
             thread.join()
 
     def _read(self, url: str) -> int:
-        return httpx.get(url + self.path, headers=self.headers).status_code
+        return cleartext.get(url + self.path, headers=self.headers).status_code
 
     def _go_on(self, url: str) -> None:
-        with httpx.Client(base_url=url, headers=self.headers) as client:
+        with cleartext.Client(base_url=url, headers=self.headers) as client:
             while not self.stop.is_set():
                 # When it was sent: an answer that left the gateway before the acknowledgement
                 # may lie in a buffer until this thread has its turn.

@@ -19,6 +19,7 @@ from django.db.models import Q
 
 from keyvault.agents import tokens
 from keyvault.invalidation import services as invalidation
+from tests import cleartext
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.gateway import builders, harness
 from tests.keyvault.gateway.harness import Gateway
@@ -80,7 +81,7 @@ class Revoking:
 
     def _read(self) -> None:
         """Ask under the token whose end was acknowledged last: what was sent after that is late."""
-        with httpx.Client(base_url=self.gateway.url, timeout=5) as client:
+        with cleartext.Client(base_url=self.gateway.url, timeout=5) as client:
             while not self.stop.is_set():
                 if not self.ended:
                     time.sleep(0.001)

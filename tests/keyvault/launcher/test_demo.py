@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 
 from keyvault.launcher import demo
 from keyvault.launcher.installation import ROOT
+from tests import cleartext
 from tests.servers import clean_environment
 
 NAMES = ["alice", "bob", "carol", "dave", "erin", "frank", "grace"]
@@ -29,7 +30,7 @@ def post(client: httpx.Client, address: str, **fields: str) -> httpx.Response:
 
 
 def sign_in(stack, name: str) -> httpx.Client:
-    client = httpx.Client(base_url=stack.url, follow_redirects=True)
+    client = cleartext.Client(base_url=stack.url, follow_redirects=True)
     password = stack.people()[name]["password"]
     assert post(client, "/auth/login/", username=name, password=password).url.path == "/auth/mfa/"
     answer = post(client, "/auth/mfa/", code=stack.code(name))
@@ -68,7 +69,7 @@ def test_each_agent_of_demo_json_gets_a_token_and_may_use_no_key_yet(stack):
             "client_id": agent["client_id"],
             "client_secret": agent["client_secret"],
         }
-        answer = httpx.post(f"{stack.url}/api/v1/oauth/token", data=form)
+        answer = cleartext.post(f"{stack.url}/api/v1/oauth/token", data=form)
         assert answer.json()["token_type"].lower() == "bearer"
         assert agent["keys"] == []
     with stack.sql() as link:
