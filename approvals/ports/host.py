@@ -54,6 +54,9 @@ class Directory(Protocol):
     def actor(self, person_id: UUID) -> Actor:
         """Return the snapshot of a person for the ledger."""
 
+    def only_looks(self, person_id: UUID) -> bool:
+        """Say whether a person is here to look at what others do, and to change nothing."""
+
     def answering_for(self, askers: Collection[Actor]) -> Mapping[Actor, frozenset[UUID]]:
         """Return the people who answer for each machine now: they could make it ask anything."""
 

@@ -75,8 +75,21 @@ def may_see(person: AbstractBaseUser, request: Request) -> bool:
         return True
     if ballots.action_of(request).visible_to(person.pk):
         return True
-    # Who belongs to a stage does not depend on the hour, so any moment does.
-    return request.is_open and _is_reviewer(person, ballots.read(request, now=request.revised_at))
+    return _is_open_to(person, request)
+
+
+def may_comment(person: AbstractBaseUser, request: Request) -> bool:
+    """Say whether a person who sees a request may write about it too.
+
+    Whoever is here to look only writes where they ask or decide, and nowhere else.
+    """
+    if not ports.directory().only_looks(person.pk):
+        return True
+    if person.pk == request.requester_id:
+        return True
+    if request.decisions.filter(person_id=person.pk).exists():
+        return True
+    return _is_open_to(person, request)
 
 
 def took_part(person: AbstractBaseUser, request: Request) -> bool:
@@ -85,8 +98,12 @@ def took_part(person: AbstractBaseUser, request: Request) -> bool:
     return person.pk == request.requester_id or person.pk in decided
 
 
-def _is_reviewer(person: AbstractBaseUser, ballot: Ballot) -> bool:
-    """Say whether the person sits in a stage, be it barred from deciding for now."""
+def _is_open_to(person: AbstractBaseUser, request: Request) -> bool:
+    """Say whether it is open and the person sits in a stage, be it barred from deciding for now."""
+    if not request.is_open:
+        return False
+    # Who belongs to a stage does not depend on the hour, so any moment does.
+    ballot = ballots.read(request, now=request.revised_at)
     return ballot.voters.why_not(person.pk) != STRANGER
 
 

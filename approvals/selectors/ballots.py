@@ -87,6 +87,10 @@ class Snapshot:
         """Return the snapshot of a person."""
         return ports.directory().actor(person_id)
 
+    def only_looks(self, person_id: UUID) -> bool:
+        """Say whether a person is here to look only."""
+        return ports.directory().only_looks(person_id)
+
     def answering_for(
         self, askers: Collection[ports.Actor]
     ) -> Mapping[ports.Actor, frozenset[UUID]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from approvals.services.asking import Denied, renew, revise, submit
 from approvals.services.deciding import NotEligible, Stale, decide
-from approvals.services.ending import comment, expire, withdraw, withdraw_asked
+from approvals.services.ending import access_comment, comment, expire, withdraw, withdraw_asked
 from approvals.services.policies import save_policy, seed_policies
 from approvals.services.states import BadText, Closed
 
@@ -14,6 +14,7 @@ __all__ = [
     "Denied",
     "NotEligible",
     "Stale",
+    "access_comment",
     "comment",
     "decide",
     "expire",

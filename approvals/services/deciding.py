@@ -41,7 +41,7 @@ class Stale(Exception):
 
 
 class NotEligible(Exception):
-    """A decision of this person would not count; the sentence says why."""
+    """An act is not for this person; the sentence says why."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sentence)

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from approvals import ports, queue
 from approvals.models import Comment, Request
-from approvals.selectors import BY_ASKER, access_asked, access_request
+from approvals.selectors import BY_ASKER, access_asked, access_request, may_comment
 from approvals.services import states
 from approvals.services.deciding import NotEligible
 from approvals.services.states import Closed, check_text
@@ -93,10 +93,21 @@ def _lapse(request_id: UUID, *, now: datetime) -> bool:
         return True
 
 
+def access_comment(person: AbstractBaseUser, request_id: UUID) -> Request:
+    """Return a request that this person may write about. Raises NotVisible, NotEligible.
+
+    Views call it before they look at what was typed.
+    """
+    request = access_request(person, request_id)
+    if not may_comment(person, request):
+        raise NotEligible("Auditors read what others ask and decide, and write nothing about it.")
+    return request
+
+
 def comment(*, request_id: UUID, person: AbstractBaseUser, text: str, now: datetime) -> Comment:
-    """Say something about a request without deciding. Raises NotVisible, BadText."""
+    """Say something about a request without deciding. Raises NotVisible, NotEligible, BadText."""
     with transaction.atomic(durable=True):
-        request = access_request(person, request_id)
+        request = access_comment(person, request_id)
         words = check_text("text", text, is_needed=True, name="A comment")
         actor = ports.directory().actor(person.pk)
         states.record("request.commented", request, actor=actor, now=now, fields={"comment": words})

@@ -150,7 +150,7 @@ def renew(request: HttpRequest, request_id: UUID) -> HttpResponse:
 def comment(request: HttpRequest, request_id: UUID) -> HttpResponse:
     """Add a remark that decides nothing."""
     now = timezone.now()
-    row = selectors.access_request(person(request), request_id)
+    row = services.access_comment(person(request), request_id)
     form = CommentForm(request.POST)
     if not form.is_valid():
         return detail.page(

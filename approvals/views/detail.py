@@ -77,6 +77,7 @@ def context_of(row: Request, reader: AbstractBaseUser, *, now: datetime) -> dict
         "stand": stand,
         "is_mine": is_mine,
         "is_waiting": stand.may,
+        "may_comment": selectors.may_comment(reader, row),
         "deciders": selectors.who_decides(row, now=now, ballot=ballot),
         "timeline": history.timeline(row),
         "receipts": [(decision, history.factor(decision)) for decision in row.decisions.all()],

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from approvals.ports import Actor, Member, Standing
 from keyvault.accounts import selectors
-from keyvault.accounts.models import Membership, User
+from keyvault.accounts.models import AUDITORS, Membership, User
 
 
 class Directory:
@@ -47,3 +47,7 @@ class Directory:
     def actor(self, person_id: UUID) -> Actor:
         """Return the snapshot of a person for the ledger. Raises NotVisible."""
         return selectors.actor(selectors.user(person_id))
+
+    def only_looks(self, person_id: UUID) -> bool:
+        """Say whether a person is an auditor now, whatever else they are. Raises NotVisible."""
+        return selectors.has_role(selectors.user(person_id), AUDITORS)

@@ -35,7 +35,6 @@ class Caller:
 def connected() -> Iterator[Caller]:
     """Connect as whom the environment names, else as whoever has signed in. Raises Stop."""
     # Loaded here, so that a command that is only asked for its help stays quick.
-    from keyvault.client import Client  # noqa: PLC0415
     from keyvault.client.settings import from_environment  # noqa: PLC0415
 
     with said():
@@ -46,6 +45,9 @@ def connected() -> Iterator[Caller]:
         if found.identity is None and found.token is None:
             token = _own_token(who, found.url)
             found, person = from_environment(url=url, token=token.token), token.person
+        # Loaded only now: with it come sockets, TLS and the parser of mail headers.
+        from keyvault.client import Client  # noqa: PLC0415
+
         with Client(settings=found) as client:
             yield Caller(client, person)
 

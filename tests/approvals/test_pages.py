@@ -210,6 +210,38 @@ def test_r22_a_comment_above_4000_characters_is_refused(house, client_for):
     assert not request.comments.exists()
 
 
+def test_an_auditor_reads_a_request_and_writes_nothing_about_it(house, browse, client_for):
+    request, dave = house.ask(), house.cast.dave
+    house.world.watchers = frozenset({dave.pk, house.cast.grace.pk})
+    address = reverse("request-comment", args=[request.pk])
+
+    assert address in browse(house.cast.grace, "request", request.pk).content.decode()
+    assert address not in browse(dave, "request", request.pk).content.decode()
+    for text in ("I noticed it too.", ""):
+        answer = client_for(dave).post(address, {"text": text})
+        assert answer.status_code == 403
+        assert b"Auditors read what others ask" in answer.content
+    assert not request.comments.exists()
+
+
+def test_an_auditor_who_decides_writes_too_and_no_longer_when_somebody_else_has(
+    house, browse, client_for, post
+):
+    request, dave = house.ask(), house.cast.dave
+    people.join(dave, "security", now=house.now - people.JOINED_AGO)
+    house.world.watchers = frozenset({dave.pk})
+    address = reverse("request-comment", args=[request.pk])
+
+    assert client_for(dave).post(address, {"text": "Which green?"}).status_code == 302
+    house.say(house.cast.bob, request, "reject")
+    late = post(dave, request, comment="Too late?")
+    assert late.status_code == 409
+    assert b"Too late?" in late.content
+    assert address not in late.content.decode()
+    assert client_for(dave).post(address, {"text": "Too late?"}).status_code == 403
+    assert [comment.text for comment in request.comments.all()] == ["Which green?"]
+
+
 def test_r22_the_page_names_the_target_by_id(house, browse):
     request = house.ask(wall="n\u043erth")
     text = browse(house.cast.bob, "request", request.pk).content.decode()

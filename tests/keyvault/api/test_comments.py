@@ -7,6 +7,7 @@ import pytest
 from approvals.models import Comment, Request
 from approvals.policy.judging import Verdict
 from keyvault.audit.models import Event
+from tests import cast as people
 from tests.keyvault.api.test_requests import creation, kind_of
 
 pytestmark = pytest.mark.django_db
@@ -105,3 +106,24 @@ def test_r19_whoever_may_not_see_the_request_learns_of_no_comment(house, as_, as
         assert answer.status_code == 404
         assert b"Between us" not in answer.content
     assert Comment.objects.count() == 1
+
+
+def test_an_auditor_reads_and_writes_nothing(house, as_, asked):
+    path = f"/requests/{asked.pk}/comments"
+    as_(house.cast.bob).post(path, {"text": "Which host does it call?"})
+    dave = as_(house.cast.dave)
+
+    answer = dave.post(path, {"text": "I noticed it too."})
+
+    assert (answer.status_code, kind_of(answer)) == (403, "forbidden")
+    assert [one["text"] for one in dave.get(path).json()["items"]] == ["Which host does it call?"]
+    assert Comment.objects.count() == Event.objects.filter(event="request.commented").count() == 1
+
+
+def test_an_auditor_who_asks_writes_about_that(house, as_):
+    people.join(house.cast.dave, "payments", now=house.cast.now - people.JOINED_AGO)
+    mine = house.ask(house.cast.dave, name="audit-key")
+
+    answer = as_(house.cast.dave).post(f"/requests/{mine.pk}/comments", {"text": "For a week."})
+
+    assert answer.status_code == 201, answer.content

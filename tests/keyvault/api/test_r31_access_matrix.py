@@ -75,10 +75,10 @@ ALLOWED = {
     ("listComments", "own"): {"alice", "bob", "carol", "dave", "frank", "own agent"},
     ("listComments", "foreign"): {"mallory", "bob", "dave", "frank"},
     ("listComments", "deleted"): {"alice", "dave", "frank"},
-    # Whoever sees a request on the console may write about it there; an agent only reads.
-    ("createComment", "own"): {"alice", "bob", "carol", "dave", "frank"},
-    ("createComment", "foreign"): {"mallory", "bob", "dave", "frank"},
-    ("createComment", "deleted"): {"alice", "dave", "frank"},
+    # Whoever sees a request on the console may write about it there; agents and auditors only read.
+    ("createComment", "own"): {"alice", "bob", "carol", "frank"},
+    ("createComment", "foreign"): {"mallory", "bob", "frank"},
+    ("createComment", "deleted"): {"alice", "frank"},
     # By the body: whoever may revoke it asks it, and so does an agent that uses it.
     ("createRequest", "own"): {"alice", "frank", "own agent"},
     ("createRequest", "foreign"): {"mallory", "frank", "other agent"},

@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from keyvault.invalidation.models import GatewayInstance
+from keyvault.inventory import grants
 from keyvault.usage import loaded
 from keyvault.usage.models import LoadedVersion
 from tests import cleartext
@@ -97,6 +98,41 @@ def test_a_report_about_a_key_that_is_not_granted_is_refused_like_a_read(gateway
         assert beat.pop("request_id") != read.pop("request_id")
         assert beat == read
     assert not LoadedVersion.objects.filter(key_id=hidden.pk).exists()
+
+
+@pytest.mark.parametrize("other", ["not granted", "unknown", "ahead", "ended"])
+def test_of_a_report_that_is_refused_for_one_key_nothing_is_kept(gateway, cast, other):
+    deal = _deal(cast)
+    _first(gateway, deal)
+    builders.until(lambda: _known(deal) == [(deal.agent.name, 1, True)], LONG_S)
+    before = loaded.by_key(deal.key.pk)
+    name, version = _other_key(gateway, cast, deal, other)
+
+    refused = _beat(gateway, deal, {deal.key.name: 1, name: version}, healthy=False)
+
+    assert refused.status_code == (400 if other == "ahead" else 404), refused.text
+    assert deal.key.name not in refused.text
+    # What comes later is written at the earliest with what came before.
+    later = _deal(cast)
+    _first(gateway, later)
+    builders.until(lambda: _known(later), LONG_S)
+    assert loaded.by_key(deal.key.pk) == before
+
+
+def _other_key(gateway, cast, deal, what: str) -> tuple[str, int]:
+    """Return a key beside that of the deal, and the version of a report that is to be refused."""
+    if what == "unknown":
+        return "never-heard-of", 1
+    key = builders.delivered(cast, f"key-{uuid4().hex[:12]}")
+    if what == "not granted":
+        return key.name, 1
+    grant = agents.granted(cast, deal.agent, key)
+    builders.until(lambda: _beat(gateway, deal, {key.name: 1}).status_code == 200, LONG_S)
+    if what == "ended":
+        with transaction.atomic():
+            grants.end_grant(grant=grant, actor=agents.TESTS, now=cast.now)
+        builders.until(lambda: _beat(gateway, deal, {key.name: 1}).status_code == 404, LONG_S)
+    return key.name, 2 if what == "ahead" else 1
 
 
 def test_nobody_reports_without_a_token_of_an_agent(gateway, cast):

@@ -160,7 +160,7 @@ def _without_id(answer):
     return str(problem)
 
 
-def test_a_key_that_is_missing_forbidden_or_not_delivered_is_the_same_404(gateway, cast):
+def test_r31_a_key_that_is_missing_forbidden_or_not_delivered_is_the_same_404(gateway, cast):
     deal = builders.deal(cast)
     builders.delivered(cast, "not-granted")
     suspended = builders.delivered(cast, "suspended-one")
