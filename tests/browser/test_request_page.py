@@ -96,3 +96,18 @@ def test_closed_requests_are_clean(house, signed_in_page, assert_clean, end):
     page.goto(reverse("request", args=[request.pk]))
     harness.shoot(page, f"request-{end}")
     assert_clean(page)
+
+
+def test_an_auditor_reads_the_history_and_is_offered_no_comment(house, signed_in_page, judged):
+    request, dave = house.ask(), house.cast.dave
+    services.comment(
+        request_id=request.pk, person=house.cast.bob, text="Which green?", now=house.now
+    )
+    house.world.watchers = frozenset({dave.pk})
+    page = signed_in_page(dave)
+
+    page.goto(reverse("request", args=[request.pk]))
+
+    assert page.get_by_text("Which green?").count() == 1
+    assert page.get_by_role("button", name="Comment without deciding").count() == 0
+    judged(page, "request-auditor")
