@@ -8,7 +8,8 @@ from keyvault.launcher.installation import ROOT
 
 def test_errors_count_as_failures_and_only_the_closing_line_is_read():
     output = (
-        "tests/x.py ... 7 failed in a story\n== 2 failed, 30 passed, 1 skipped, 3 errors in 4s ==\n"
+        "tests/x.py ... 7 failed in a story\n== 2 failed, 30 passed, 1 skipped, 3 errors in 4.05s (0:00:04) ==\n"
+        "  + Exception Group Traceback\n"
     )
 
     assert suite._counts(output) == {"failed": 5, "passed": 30, "skipped": 1}
