@@ -95,6 +95,8 @@ def patterns(value: bytes) -> Iterator[bytes]:
         return
     quoted = quote(value, safe="")
     yield value
+    # A terminal ends lines with both.
+    yield value.replace(b"\n", b"\r\n")
     yield value.hex().encode()
     yield from _base64(value)
     yield from (form.encode() for form in (quoted, quote_plus(value), _ESCAPE.sub(_lower, quoted)))
