@@ -29,10 +29,12 @@ def _deal(cast, value: str = "s3cret-1", **more: str) -> builders.Deal:
     return builders.Deal(agent, key, grant, issued.text.reveal().decode(), issued)
 
 
-def _known(gateway, deal: builders.Deal) -> builders.Deal:
-    """Return the deal once the gateway has heard of it."""
+def _known(gateway, deal: builders.Deal, *, version: int = 1) -> builders.Deal:
+    """Return the deal once the gateway has heard of it and of its newest version."""
     url = f"{gateway.url}/v1/keys/{deal.key.name}"
-    builders.until(lambda: cleartext.get(url, headers=deal.headers).status_code == 200)
+    builders.until(
+        lambda: cleartext.get(url, headers=deal.headers).json().get("version") == version
+    )
     return deal
 
 
@@ -68,7 +70,7 @@ def test_hvac_reads_a_key_and_the_read_is_on_record(gateway, cast):
 def test_hvac_reads_several_fields_and_versions_by_number(gateway, cast):
     deal = _deal(cast, 'pass"word', user="ada")
     builders.add_version(cast, deal.key, "s3cret-2")
-    _known(gateway, deal)
+    _known(gateway, deal, version=2)
     with vault(gateway, deal.token) as client:
         assert _secret(client, deal.key.name)["data"] == {"value": "s3cret-2"}
         assert _secret(client, deal.key.name, version=1)["data"] == {
