@@ -31,7 +31,7 @@ BESIDE = {
     "browser": ("tests/browser", "tests/flows"),
     "servers": ("tests/contracts", "tests/keyvault/gateway", "tests/keyvault/launcher"),
 }
-_CLOSING = re.compile(r"^=+ (.*) in [\d.]+s.*=+$", re.MULTILINE)
+_CLOSING = re.compile(r"^(?:=+ )?((?:\d+ [a-z]+,? )+|no tests ran )in \d+\.\d\ds", re.MULTILINE)
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 
 
@@ -135,12 +135,14 @@ async def _keep(process: asyncio.subprocess.Process) -> str:
 
 
 def _counts(output: str) -> Counter[str]:
-    """Return the counts of pytest's closing line; an error is a failure.
+    """Return the counts of pytest's closing line; an error is a failure, and so is no such line.
 
     More may follow that line: what went wrong while pytest ended.
     """
     closing = _CLOSING.findall(output)
+    if not closing:
+        return Counter(failed=1)
     found: Counter[str] = Counter()
-    for number, word in _COUNT.findall(closing[-1] if closing else ""):
+    for number, word in _COUNT.findall(closing[-1]):
         found["failed" if word.startswith("error") else word] += int(number)
     return found

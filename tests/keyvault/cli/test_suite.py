@@ -15,8 +15,22 @@ def test_errors_count_as_failures_and_only_the_closing_line_is_read():
     assert suite._counts(output) == {"failed": 5, "passed": 30, "skipped": 1}
 
 
-def test_a_part_that_printed_nothing_counts_nothing():
-    assert suite._counts("") == {}
+@pytest.mark.parametrize(
+    ("output", "counts"),
+    [
+        ("..\n2 passed, 1 skipped in 0.31s\n", {"passed": 2, "skipped": 1}),
+        ("=== no tests ran in 0.01s ===\n", {}),
+        ("=== 5 deselected in 0.10s ===\n", {}),
+        ("slept 3 times in 0.5s\n= 1 passed in 2.00s =\n", {"passed": 1}),
+    ],
+)
+def test_every_closing_line_of_pytest_is_known(output, counts):
+    assert suite._counts(output) == counts
+
+
+@pytest.mark.parametrize("output", ["", "tests/x.py ..", "ERROR: file or directory not found\n"])
+def test_a_part_that_never_came_to_its_closing_line_is_a_failure(output):
+    assert suite._counts(output) == {"failed": 1}
 
 
 def test_a_part_has_a_database_and_directories_of_its_own():
