@@ -69,11 +69,7 @@ def open_count(asker: ports.Actor) -> int:
 
 def may_see(person: AbstractBaseUser, request: Request) -> bool:
     """Say whether a person may see a request; the rule behind `access_request`."""
-    if person.pk == request.requester_id:
-        return True
-    if request.decisions.filter(person_id=person.pk).exists():
-        return True
-    if ballots.action_of(request).visible_to(person.pk):
+    if took_part(person, request) or ballots.action_of(request).visible_to(person.pk):
         return True
     return _is_open_to(person, request)
 
@@ -83,11 +79,7 @@ def may_comment(person: AbstractBaseUser, request: Request) -> bool:
 
     Whoever is here to look only writes where they ask or decide, and nowhere else.
     """
-    if not ports.directory().only_looks(person.pk):
-        return True
-    if person.pk == request.requester_id:
-        return True
-    if request.decisions.filter(person_id=person.pk).exists():
+    if not ports.directory().only_looks(person.pk) or took_part(person, request):
         return True
     return _is_open_to(person, request)
 

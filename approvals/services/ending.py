@@ -100,7 +100,7 @@ def access_comment(person: AbstractBaseUser, request_id: UUID) -> Request:
     """
     request = access_request(person, request_id)
     if not may_comment(person, request):
-        raise NotEligible("Auditors read what others ask and decide, and write nothing about it.")
+        raise NotEligible("You read what others ask and decide here, and write nothing about it.")
     return request
 
 

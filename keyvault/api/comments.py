@@ -79,7 +79,10 @@ def list_comments(
     operation_id="createComment",
 )
 def create_comment(request: HttpRequest, request_id: UUID, body: Say) -> Status[Comment]:
-    """Say something about a request without deciding about it. People only; auditors only read."""
+    """Say something about a request without deciding about it.
+
+    People only, and auditors only where they ask or decide.
+    """
     made = services.comment(
         request_id=request_id,
         person=caller(request).person,

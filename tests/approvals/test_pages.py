@@ -220,7 +220,7 @@ def test_an_auditor_reads_a_request_and_writes_nothing_about_it(house, browse, c
     for text in ("I noticed it too.", ""):
         answer = client_for(dave).post(address, {"text": text})
         assert answer.status_code == 403
-        assert b"Auditors read what others ask" in answer.content
+        assert b"You read what others ask" in answer.content
     assert not request.comments.exists()
 
 
