@@ -80,9 +80,7 @@ class Terminal:
     def _show(self, data: bytes) -> None:
         # When ours is gone, SIGHUP tells the command; its output has nowhere to go.
         with suppress(OSError):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._out, view) :]
+            write_all(self._out, data)
 
 
 def ours() -> Terminal | None:
@@ -95,6 +93,13 @@ def ours() -> Terminal | None:
     except OSError:
         return None  # It is a terminal, but not the one that controls us.
     return Terminal() if is_foreground else None
+
+
+def write_all(target: int, data: bytes) -> None:
+    """Write to a descriptor until all is written. Raises OSError."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(target, view) :]
 
 
 def control() -> None:

@@ -176,13 +176,7 @@ def _pass(source: IO[bytes], target: int, masker: Masker) -> None:
     try:
         with source:
             while chunk := source.read(_CHUNK):
-                _write(target, masker.feed(chunk))
-            _write(target, masker.end())
+                terminals.write_all(target, masker.feed(chunk))
+            terminals.write_all(target, masker.end())
     except BrokenPipeError:
         pass
-
-
-def _write(target: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(target, view) :]
