@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-import httpx
 import redis
 from django.conf import settings
 
 from keyvault import readiness
+from tests import cleartext
 from tests.cast import Cast
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.gateway import builders
@@ -38,7 +38,7 @@ class Crowd:
         self.token, self.answered, self.rate = issued.token.public_id, 0, 0.0
         url, bearer = f"{gateway.url}/v1/keys/{name}", f"Bearer {issued.text.reveal().decode()}"
         headers = {"Authorization": bearer}
-        builders.until(lambda: httpx.get(url, headers=headers).status_code == 200)
+        builders.until(lambda: cleartext.get(url, headers=headers).status_code == 200)
         argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{_LONGEST_S}s", "--timeout", "30s"]
         argv += ["-H", f"Authorization: {bearer}", url]
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)

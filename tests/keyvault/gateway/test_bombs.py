@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-import httpx
 import pytest
 
+from tests import cleartext
 from tests.keyvault.gateway import builders, harness
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,7 +46,7 @@ def deal(target, cast):
 
 def _read(gateway, deal) -> int:
     url = f"{gateway.url}/v1/keys/{KEY}"
-    return httpx.get(url, headers=deal.headers, timeout=LONG_S).status_code
+    return cleartext.get(url, headers=deal.headers, timeout=LONG_S).status_code
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def bystander(gateway, deal) -> Iterator[None]:
     over, seen = threading.Event(), []
 
     def read() -> None:
-        with httpx.Client(base_url=gateway.url, headers=deal.headers, timeout=LONG_S) as client:
+        with cleartext.Client(base_url=gateway.url, headers=deal.headers, timeout=LONG_S) as client:
             while not over.is_set():
                 seen.append(client.get(f"/v1/keys/{KEY}").status_code)
                 over.wait(0.005)
@@ -143,7 +143,7 @@ def test_r43_a_bomb_of_json_is_refused_and_others_are_served(target, deal, name)
     url = f"{target.url}/v1/heartbeat"
 
     with bystander(target, deal), bounded(target):
-        answer = httpx.post(url, headers=deal.headers, content=body, timeout=LONG_S)
+        answer = cleartext.post(url, headers=deal.headers, content=body, timeout=LONG_S)
 
     assert answer.status_code == status
     assert len(answer.content) < 2_000
@@ -165,7 +165,7 @@ def test_r43_a_bomb_of_json_is_refused_and_others_are_served(target, deal, name)
 )
 def test_r43_an_address_that_is_made_to_be_slow_is_refused(target, deal, address):
     with bystander(target, deal), bounded(target):
-        answer = httpx.get(target.url + address, headers=deal.headers, timeout=LONG_S)
+        answer = cleartext.get(target.url + address, headers=deal.headers, timeout=LONG_S)
 
     assert 400 <= answer.status_code < 500
 

@@ -8,6 +8,7 @@ import pytest
 from keyvault.gateway import settings
 from keyvault.gateway.server import Application
 from keyvault.usage.models import LoadedVersion
+from tests import cleartext
 from tests.keyvault.gateway import builders, harness
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,7 +43,7 @@ def _known(gateway, deal: builders.Deal) -> builders.Deal:
 
 
 def _get(gateway, deal, path: str, **headers: str) -> httpx.Response:
-    return httpx.get(gateway.url + path, headers={**deal.headers, **headers})
+    return cleartext.get(gateway.url + path, headers={**deal.headers, **headers})
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_r37_without_a_token_only_the_health_is_told(gateway, addresses):
     for path in sorted(addresses):
         for method in METHODS:
             query = "?names=ledger-reader" if path in {"/v1/keys", "/v1/watch"} else ""
-            answer = httpx.request(method, gateway.url + path + query)
+            answer = cleartext.request(method, gateway.url + path + query)
 
             if path in OPEN and method == "GET":
                 assert answer.status_code == 200, path
@@ -86,7 +87,7 @@ def test_r37_without_a_token_only_the_health_is_told(gateway, addresses):
 def test_r33_a_parameter_that_is_not_listed_is_refused(gateway, deal, method, path):
     report = {"keys": {"ledger-reader": 1}} if method == "POST" else None
 
-    answer = httpx.request(method, gateway.url + path, headers=deal.headers, json=report)
+    answer = cleartext.request(method, gateway.url + path, headers=deal.headers, json=report)
 
     assert answer.status_code == 400
     assert "s3cret" not in answer.text
@@ -98,10 +99,10 @@ def test_r39_a_report_takes_no_field_of_its_row(gateway, deal):
     fields |= {field.attname for field in LoadedVersion._meta.concrete_fields}
 
     for name in sorted(fields | {"owner", "team", "state", "is_staff", "now"}):
-        answer = httpx.post(url, headers=deal.headers, json={**report, name: "1"})
+        answer = cleartext.post(url, headers=deal.headers, json={**report, name: "1"})
         assert answer.status_code == 400, name
 
-    assert httpx.post(url, headers=deal.headers, json=report).status_code == 200
+    assert cleartext.post(url, headers=deal.headers, json=report).status_code == 200
 
 
 def test_r40_headers_change_neither_the_recorded_source_nor_where_an_answer_leads(gateway, deal):
