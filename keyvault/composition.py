@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from importlib.metadata import entry_points
+from itertools import chain
 
 from django.conf import settings
 
@@ -37,7 +38,9 @@ from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
 from keyvault.connections import reconcile
 from keyvault.crypto import digest, keyring, keys_dir, signing
-from keyvault.providers import registry
+from keyvault.destinations import registry as destinations
+from keyvault.plugins import loading
+from keyvault.providers import registry as providers
 from keyvault.vault import seals
 from keyvault.vault.budget import DatabaseBudget
 
@@ -75,7 +78,7 @@ def compose() -> None:
     """Load the keys, bind approvals' ports and load the allowed plug-ins.
 
     Whatever key is missing, the process starts: sealed, saying why. Raises
-    registry.BadPlugin when an allowed plug-in does not load.
+    loading.BadPlugin when an allowed plug-in does not load.
     """
     _load_keyring()
     keys = _load_keys()
@@ -86,7 +89,14 @@ def compose() -> None:
         presence=Presence(),
     )
     checkpoints.install(keys.checkpoint if keys else None)
-    registry.load(allowed=settings.ALLOWED_PLUGINS, found=entry_points(group="keyvault.providers"))
+    _load_plugins()
+
+
+def _load_plugins() -> None:
+    points = {group: entry_points(group=group) for group in (providers.GROUP, destinations.GROUP)}
+    loading.require_installed(settings.ALLOWED_PLUGINS, chain.from_iterable(points.values()))
+    for registry in (providers, destinations):
+        registry.load(allowed=settings.ALLOWED_PLUGINS, found=points[registry.GROUP])
 
 
 def _load_keyring() -> None:

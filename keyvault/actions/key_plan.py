@@ -11,7 +11,8 @@ from keyvault.connections.context import guard_of
 from keyvault.connections.models import Connection
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import DeliveryMode, Environment
-from keyvault.providers import context, registry
+from keyvault.plugins import context
+from keyvault.providers import registry
 from keyvault.providers.base import Field, Foresees
 
 

@@ -18,7 +18,8 @@ from keyvault.crypto.keyring import NoKey
 from keyvault.crypto.secret import Secret
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
-from keyvault.providers import context, registry
+from keyvault.plugins import context
+from keyvault.providers import registry
 from keyvault.providers.base import Problem
 from keyvault.vault.sealing import Unreadable
 

@@ -23,7 +23,8 @@ from keyvault import outbound
 from keyvault.audit import ledger
 from keyvault.connections.models import Connection
 from keyvault.crypto.secret import Secret
-from keyvault.providers import context, registry
+from keyvault.plugins import context
+from keyvault.providers import registry
 from keyvault.providers.base import Context, Provider
 from keyvault.vault import sealing
 from keyvault.vault.sealing import Place
@@ -78,7 +79,7 @@ def reach(connection: Connection, *, actor: Actor, now: datetime, purpose: str) 
     with _turn(connection.pk):
         admin = open_admin(connection, actor=actor, now=now, purpose=purpose)
         try:
-            yield Reach(connection, registered.provider, registered.label, admin)
+            yield Reach(connection, registered.plugin, registered.label, admin)
         finally:
             for secret in admin.values():
                 secret.zero()

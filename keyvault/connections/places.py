@@ -24,7 +24,7 @@ def server_of(provider: str, config: Mapping[str, object]) -> dict[str, str]:
     stop too many is better than a call at the wrong server.
     """
     entry = registry.kinds().get(provider)
-    schema = entry.provider.config_schema if entry else ()
+    schema = entry.plugin.config_schema if entry else ()
     marked = {field.name: field.default for field in schema if field.names_server}
     naming = marked or dict.fromkeys(config, "")
     found = {name: str(config.get(name) or default) for name, default in naming.items()}

@@ -13,7 +13,8 @@ from keyvault.accounts.models import User
 from keyvault.connections import places
 from keyvault.connections.context import guard_of
 from keyvault.connections.models import Act, Attempt, AttemptState, Connection
-from keyvault.providers import context, registry
+from keyvault.plugins import context
+from keyvault.providers import registry
 from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes
 from keyvault.vault import selectors as versions
 
@@ -92,7 +93,7 @@ def bare_call(connection: Connection) -> Context:
 
 def providers() -> Sequence[tuple[str, str]]:
     """Return kind and title of every loaded provider."""
-    return [(kind, entry.provider.title) for kind, entry in registry.kinds().items()]
+    return [(kind, entry.plugin.title) for kind, entry in registry.kinds().items()]
 
 
 def config_schema(kind: str) -> Sequence[Field]:

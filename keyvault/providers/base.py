@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
-from keyvault.providers.errors import (
+from keyvault.plugins.errors import (
     Ambiguous,
     Conflict,
     Denied,
@@ -25,18 +25,16 @@ from keyvault.providers.errors import (
     Transient,
     Unsupported,
 )
+from keyvault.plugins.ports import Context, Http
+from keyvault.plugins.values import JSON, Field, Problem, Reply
 from keyvault.providers.values import (
-    JSON,
     Attempt,
     Capabilities,
-    Field,
     Issued,
     LastUse,
     Page,
-    Problem,
     Recovery,
     RemoteKey,
-    Reply,
     Shape,
     Validation,
     Verdict,
@@ -81,62 +79,6 @@ __all__ = [
     "Verdict",
     "tag_of",
 ]
-
-
-class Http(Protocol):
-    """The guarded way out over HTTPS: no redirects, capped in time and size."""
-
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-    ) -> Reply:
-        """Send one request.
-
-        Raises Misconfigured (the guard refuses the address), Transient (nothing
-        was sent, or only a read was) and Ambiguous (a change lost its answer).
-        """
-
-
-class Context(Protocol):
-    """Everything that one call to a provider may use.
-
-    `config` describes the Connection, `options` the one key, `admin` holds the
-    Connection's unsealed credential. `deadline_at` is on the monotonic clock.
-    """
-
-    @property
-    def config(self) -> Mapping[str, JSON]:
-        """The Connection's settings, by the names of `config_schema`."""
-
-    @property
-    def options(self) -> Mapping[str, JSON]:
-        """The key's settings, by the names of `options_schema`."""
-
-    @property
-    def admin(self) -> Mapping[str, Secret]:
-        """The Connection's credential, by the names of `material_schema`."""
-
-    @property
-    def http(self) -> Http:
-        """The way out over HTTPS."""
-
-    @property
-    def deadline_at(self) -> float:
-        """The time by which the call must have ended, on `time.monotonic`."""
-
-    def remaining(self) -> float:
-        """Return the seconds left. Raises Transient when there are none."""
-
-    def dial(self, host: str, port: int) -> str:
-        """Return the vetted IP address to connect to, or the allowed socket directory.
-
-        Raises Misconfigured when the egress guard refuses, Transient when the
-        name does not resolve.
-        """
 
 
 class Provider(Protocol):

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from keyvault.plugins.values import JSON
 
 if TYPE_CHECKING:
     from keyvault.crypto.secret import Secret
 
 _T = TypeVar("_T")
-JSON = Any  # A value that `json.dumps` accepts.
 
 
 class Shape(StrEnum):
@@ -55,25 +56,6 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """One entry of a form. `kind` is text, longtext, number, choice or secret.
-
-    `names_server` marks the settings that tell one server from another, such
-    as host and port: a credential is revoked only where these are as they were
-    when it was issued.
-    """
-
-    name: str
-    label: str
-    kind: str = "text"
-    help: str = ""
-    required: bool = True
-    default: str = ""
-    choices: tuple[tuple[str, str], ...] = ()
-    names_server: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a provider can do for one Connection. Lags are seconds."""
 
@@ -85,27 +67,6 @@ class Capabilities:
     can_kill_sessions: bool = False
     settle_s: float = 0.0
     revoke_lag_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that stands in the way, and what a person does about it.
-
-    `is_fatal` says that no key can be created until it is mended.
-    """
-
-    sentence: str
-    mend: str
-    is_fatal: bool = True
-
-    def to_json(self) -> dict[str, JSON]:
-        """Return the problem as plain JSON values."""
-        return {"sentence": self.sentence, "mend": self.mend, "is_fatal": self.is_fatal}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, JSON]) -> Self:
-        """Rebuild what `to_json` returned."""
-        return cls(data["sentence"], data["mend"], is_fatal=data["is_fatal"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,15 +229,6 @@ class Page(Generic[_T]):
 
     items: tuple[_T, ...]
     cursor: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer over HTTP, whatever its status; header names are lower-case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
 
 
 def tag_of(op_id: str, number: int) -> str:

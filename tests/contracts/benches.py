@@ -16,8 +16,8 @@ from redis.retry import Retry
 
 from keyvault import outbound
 from keyvault.crypto.secret import Secret
+from keyvault.plugins.context import Call, call
 from keyvault.providers.base import Issued, Provider
-from keyvault.providers.context import Call, call
 from keyvault.providers.postgresql import PostgreSQL
 from keyvault.providers.testing import Fault, FaultProxy
 from keyvault.providers.valkey import Valkey

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from keyvault.crypto.secret import Secret
+from keyvault.plugins.context import Call
 from keyvault.providers.base import Denied, Misconfigured
-from keyvault.providers.context import Call
 from keyvault.providers.testing import make
 from tests import certificates
 from tests.contracts.benches import PostgresBench

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from keyvault.plugins.deadline import cut_after
 from keyvault.providers.base import (
     JSON,
     Ambiguous,
@@ -24,7 +25,6 @@ from keyvault.providers.base import (
     ProviderError,
     Transient,
 )
-from keyvault.providers.deadline import cut_after
 
 if TYPE_CHECKING:
     from keyvault.crypto.secret import Secret

@@ -7,8 +7,8 @@ brings the faults for anything that speaks over TCP.
 
 from __future__ import annotations
 
+from keyvault.plugins.faults import Fault, FaultProxy
 from keyvault.providers.testing.bench import Bench, Made, Session, is_listed, listed, make, recover
-from keyvault.providers.testing.proxy import Fault, FaultProxy
 from keyvault.providers.testing.suite import ProviderConformance
 
 __all__ = [

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from keyvault.plugins.deadline import cut_after
 from keyvault.providers.base import JSON, Ambiguous, Context, Denied, Misconfigured, Transient
-from keyvault.providers.deadline import cut_after
 
 Value = bytes | int | None | list["Value"]
 

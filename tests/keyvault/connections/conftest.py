@@ -18,10 +18,10 @@ from tests.keyvault.vault import rows
 @pytest.fixture
 def _registry():
     registry.kinds()
-    before = dict(registry._loaded)
+    before = dict(registry._registry._loaded)
     yield
-    registry._loaded.clear()
-    registry._loaded.update(before)
+    registry._registry._loaded.clear()
+    registry._registry._loaded.update(before)
 
 
 @pytest.fixture

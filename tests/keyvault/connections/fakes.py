@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from approvals.ports import LostClaim
 from keyvault.crypto.secret import Secret
+from keyvault.plugins.loading import Registered
 from keyvault.providers import base, registry
 from keyvault.providers.base import (
     Attempt,
@@ -205,5 +206,5 @@ class Paste(Fake):
 def install(provider):
     """Put a provider in place of, or beside, the loaded ones."""
     registry.kinds()
-    registry._loaded[provider.kind] = registry.Registered(provider, "tests", "1")
+    registry._registry._loaded[provider.kind] = Registered(provider, "tests", "1")
     return provider

@@ -258,7 +258,7 @@ def test_r5_a_sealed_process_tries_later_and_says_why(fake, key, request_id, cla
 
 
 def test_a_plug_in_that_is_gone_waits_for_a_person(fake, key, request_id, claims):
-    del registry._loaded["fake"]
+    del registry._registry._loaded["fake"]
 
     with pytest.raises(NeedsPerson, match="Allow it in the settings"):
         _issue(key, request_id, claims.claim())

@@ -6,6 +6,7 @@ import pytest
 
 from keyvault import outbound
 from keyvault.crypto.secret import Secret
+from keyvault.plugins.context import Call, call
 from keyvault.providers.base import (
     Adopts,
     Instructs,
@@ -15,7 +16,6 @@ from keyvault.providers.base import (
     Unsupported,
     Verdict,
 )
-from keyvault.providers.context import Call, call
 from keyvault.providers.manual import Manual
 
 

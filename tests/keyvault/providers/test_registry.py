@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from keyvault.plugins import loading
 from keyvault.providers import registry
 from keyvault.providers.manual import Manual
 
@@ -58,7 +59,6 @@ def test_r42_an_installed_plugin_stays_unloaded_until_the_settings_name_it():
 @pytest.mark.parametrize(
     ("allowed", "made", "words"),
     [
-        ("kv-absent", Custom, "not installed"),
         ("kv-custom", ImportError("no such thing"), "does not load"),
         ("kv-custom", Manual, "both provide 'manual'"),
     ],
@@ -66,3 +66,10 @@ def test_r42_an_installed_plugin_stays_unloaded_until_the_settings_name_it():
 def test_an_allowed_plugin_that_cannot_be_used_stops_the_start(allowed, made, words):
     with pytest.raises(registry.BadPlugin, match=words):
         registry.load(allowed=(allowed,), found=[Point(Distribution("kv-custom"), made)])
+
+
+def test_an_allowed_plugin_that_is_not_installed_stops_the_start():
+    points = [Point(Distribution("kv-custom"), Custom)]
+    loading.require_installed(("kv-custom",), points)
+    with pytest.raises(registry.BadPlugin, match="not installed: kv-absent"):
+        loading.require_installed(("kv-custom", "kv-absent"), points)

@@ -1,4 +1,4 @@
-"""How one call to a provider can fail; each kind asks for another reaction."""
+"""How one call of a plug-in can fail; each kind asks for another reaction."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Conflict(ProviderError):
 
 
 class NotFound(ProviderError):
-    """The thing that the call needs does not exist at the provider."""
+    """The thing that the call needs does not exist there."""
 
     code = "not_found"
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyvault import outbound
-from keyvault.providers.base import JSON, Ambiguous, Misconfigured, Reply, Transient
+from keyvault.plugins.errors import Ambiguous, Misconfigured, Transient
+from keyvault.plugins.values import JSON, Reply
 
 if TYPE_CHECKING:
     from keyvault.crypto.secret import Secret
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Implements `base.Context` over the egress guard. Made anew for each call."""
+    """Implements `ports.Context` over the egress guard. Made anew for each call."""
 
     guard: outbound.Guard
     deadline_at: float
@@ -61,7 +62,7 @@ def call(
 
 @dataclass(frozen=True, slots=True)
 class GuardedHttp:
-    """Sends requests within a call's deadline, and speaks of failures as providers do."""
+    """Sends requests within a call's deadline, and speaks of failures as plug-ins do."""
 
     call: Call
 

@@ -1,0 +1,1 @@
+"""Destination plug-ins: where a version of a key is pushed."""

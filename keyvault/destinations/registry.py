@@ -1,0 +1,37 @@
+"""Which destinations this installation knows: the built-in ones and the allowed plug-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING
+
+from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
+
+if TYPE_CHECKING:
+    from keyvault.destinations.base import Destination
+
+__all__ = ["GROUP", "BadPlugin", "UnknownKind", "destination", "kinds", "load", "registered"]
+
+GROUP = "keyvault.destinations"
+_registry: Registry[Destination] = Registry(GROUP, "destination", (), lambda made: made.kind)
+
+
+def load(*, allowed: Collection[str], found: Iterable[EntryPoint] = ()) -> None:
+    """Load the built-in destinations and the allowed plug-ins. Raises BadPlugin."""
+    _registry.load(allowed=allowed, found=found)
+
+
+def destination(kind: str) -> Destination:
+    """Return the destination of a kind. Raises UnknownKind."""
+    return registered(kind).plugin
+
+
+def registered(kind: str) -> Registered[Destination]:
+    """Return a destination together with where it came from. Raises UnknownKind."""
+    return _registry.get(kind)
+
+
+def kinds() -> Mapping[str, Registered[Destination]]:
+    """Return every loaded destination by kind, in the order of registration."""
+    return _registry.kinds()

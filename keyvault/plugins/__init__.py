@@ -1,0 +1,1 @@
+"""What providers and destinations share: values, errors, the context of a call, loading."""
