@@ -25,6 +25,7 @@ from keyvault.actions import (
     create_key,
     create_team,
     deactivate_person,
+    finish_rotation,
     grant_access,
     installation,
     invite_person,
@@ -33,6 +34,7 @@ from keyvault.actions import (
     reset_factor,
     reveal_secret,
     revoke_key,
+    rotate_key,
 )
 from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
@@ -41,6 +43,7 @@ from keyvault.crypto import digest, keyring, keys_dir, signing
 from keyvault.destinations import registry as destinations
 from keyvault.plugins import loading
 from keyvault.providers import registry as providers
+from keyvault.rotation import running as rotation
 from keyvault.vault import seals
 from keyvault.vault.budget import DatabaseBudget
 
@@ -60,6 +63,7 @@ __all__ = [
     "create_team",
     "deactivate_person",
     "execution",
+    "finish_rotation",
     "grant_access",
     "installation",
     "invite_person",
@@ -70,6 +74,8 @@ __all__ = [
     "reset_factor",
     "reveal_secret",
     "revoke_key",
+    "rotate_key",
+    "rotation",
     "verifications",
 ]
 

@@ -10,8 +10,10 @@ from keyvault.api import models as api  # noqa: F401
 from keyvault.audit import models as audit  # noqa: F401
 from keyvault.audit.reads import models as reads  # noqa: F401
 from keyvault.connections import models as connections  # noqa: F401
+from keyvault.dependents import models as dependents  # noqa: F401
 from keyvault.findings import models as findings  # noqa: F401
 from keyvault.invalidation import models as invalidation  # noqa: F401
 from keyvault.inventory import models as inventory  # noqa: F401
+from keyvault.rotation import models as rotation  # noqa: F401
 from keyvault.usage import models as usage  # noqa: F401
 from keyvault.vault import models as vault  # noqa: F401

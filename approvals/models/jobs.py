@@ -11,6 +11,7 @@ class Job(models.Model):
 
     `epoch` rises with every claim and fences what an older claim still writes.
     Only the database clock is compared with `due_at` and `lease_until`.
+    `is_hasty`: there was news while it ran, so that it looks again at once.
     """
 
     class State(models.TextChoices):
@@ -23,6 +24,7 @@ class Job(models.Model):
     subject_id = models.UUIDField()
     state = models.CharField(max_length=10, choices=State, default=State.READY)
     due_at = models.DateTimeField(db_default=Now())
+    is_hasty = models.BooleanField(default=False)
     epoch = models.PositiveIntegerField(default=0)
     attempts = models.PositiveSmallIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)

@@ -31,6 +31,14 @@ class CannotExecute(Unfinished):
     """Raised by `execute` when no later try can succeed; the request fails with this reason."""
 
 
+class Later(Exception):
+    """Raised by a job's handler when it is well and has nothing to do for `wait_s` seconds."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(f"nothing to do for {wait_s} s")
+        self.wait_s = wait_s
+
+
 class LostClaim(RuntimeError):
     """Another worker holds this job now; whatever was about to be written must not be."""
 
@@ -139,7 +147,19 @@ class Outcome:
 
 
 class Run(Protocol):
-    """One claimed try at executing a request."""
+    """One claimed try at a job: executing a request, or a step of the host's own."""
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of the job."""
+
+    @property
+    def subject_id(self) -> UUID:
+        """Return what the job serves: a request, or something of the host's."""
+
+    @property
+    def is_last(self) -> bool:
+        """Say whether the job is held for a person if this try fails."""
 
     @property
     def now(self) -> datetime:

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from approvals import ports
 from approvals.models import Job
+from approvals.queue import backoff
 from approvals.queue.rows import claimable
 
 
@@ -33,6 +34,11 @@ class Claim:
     epoch: int
     attempts: int
     now: datetime
+
+    @property
+    def is_last(self) -> bool:
+        """Say whether the job is held for a person if this try fails."""
+        return self.attempts >= backoff.TRIES
 
     def fence(self) -> None:
         """Renew the lease, or raise LostClaim when another worker holds the job.

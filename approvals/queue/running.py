@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Case, When
 from django.db.models.functions import Now
 
 from approvals import ports
@@ -61,6 +62,8 @@ def _do(claim: Claim) -> None:
         _find(claim.kind)(claim.subject_id, claim)
     except ports.LostClaim:
         raise
+    except ports.Later as pause:
+        come_again(claim, pause.wait_s)
     except (ports.NeedsPerson, ports.CannotExecute) as stop:
         hold(claim, stop.code, stop.sentence)
     except ports.Unfinished as stop:
@@ -92,6 +95,27 @@ def try_later(claim: Claim, code: str, sentence: str) -> None:
         lease_until=None,
         code=code[:60],
         sentence=sentence,
+    )
+    _need(claim, changed)
+
+
+def come_again(claim: Claim, wait_s: float) -> None:
+    """Have the job look again after `wait_s` seconds; its tries start anew. Raises LostClaim.
+
+    A row that was hastened while it ran is due at once.
+    """
+    changed = claim.row().update(
+        state=Job.State.READY,
+        due_at=Case(
+            When(is_hasty=True, then=Now()),
+            default=Now() + timedelta(seconds=wait_s),
+        ),
+        is_hasty=False,
+        attempts=0,
+        rung_at=None,
+        lease_until=None,
+        code="",
+        sentence="",
     )
     _need(claim, changed)
 

@@ -80,6 +80,25 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "solo": [ADMINISTRATORS],
     },
     {
+        # It ends the old version only on proof and goes back by itself; who may have the key
+        # changed may begin one. Stricter policies of an installation win.
+        "name": "Rotations",
+        "scope": {"kind": ["key.rotate"]},
+        "auto": "approve",
+    },
+    {
+        "name": "Ending a rotation without proof in protected environments",
+        "scope": {"kind": ["rotation.finish"], "protected": ["yes"]},
+        "stages": _SECURITY_AND_TEAM,
+        "different_teams": True,
+    },
+    {
+        "name": "Ending a rotation without proof elsewhere",
+        "scope": {"kind": ["rotation.finish"]},
+        "stages": [_ONE_OF_THEM],
+        "solo": [ADMINISTRATORS],
+    },
+    {
         "name": "Agents in protected environments",
         "scope": {"kind": _READERS, "protected": ["yes"]},
         "stages": _SECURITY_AND_TEAM,

@@ -210,6 +210,10 @@ def plan(*, person: User, name: str) -> RevokeKey:
 
 
 def _end(key_id: UUID, request_id: UUID, now: datetime) -> None:
+    """End the key unless a version has come meanwhile; the next try ends that one, too."""
+    inventory.lock(key_id=key_id)
+    if versions.live(key_id):
+        raise ports.Unfinished("version_came", "A version was made meanwhile; it is ended next.")
     try:
         inventory.revoke(key_id=key_id, request_id=request_id, actor=about_keys.WORKER, now=now)
     except inventory.WrongState as error:

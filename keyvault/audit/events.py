@@ -66,6 +66,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "version.created": frozenset({"number", "fields"}),
     "version.issued": frozenset({"number", "remote_id", "provider"}),
     "version.promoted": frozenset({"number", "remote_id", "previous"}),
+    "version.fell_back": frozenset({"number", "remote_id", "previous"}),
     "version.revoked": frozenset({"number", "remote_id", "cause"}),
     "version.destroyed": frozenset({"number", "fields", "cause"}),
     "secret.opened": frozenset({"number", "fields", "purpose", "digest"}),
@@ -98,6 +99,12 @@ EVENTS: dict[str, frozenset[str]] = {
     "key.changed": frozenset({"fields"}),
     "key.renamed": frozenset({"title"}),
     "key.revoked": frozenset(),
+    "dependent.registered": frozenset({"dependent", "wave", "health"}),
+    "dependent.ended": frozenset({"dependent", "wave", "health"}),
+    "rotation.started": frozenset({"rotation", "trigger", "old", "deploy_id"}),
+    "rotation.moved": frozenset({"rotation", "state", "before", "wave", "cause"}),
+    "rotation.chosen": frozenset({"rotation", "choice", "reason"}),
+    "rotation.delivered": frozenset({"rotation", "dependent", "state", "note"}),
     "key.rotation_due": frozenset({"cause", "due_at"}),
     "grant.given": frozenset(
         {"permission", "holder_kind", "holder", "reason", "starts_at", "ends_at"}

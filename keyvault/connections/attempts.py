@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db.models import F
 
-from approvals.ports import Actor, Subject
+from approvals.ports import Actor, Run, Subject
 from keyvault.audit import ledger
 from keyvault.connections.models import Act, Attempt, AttemptState
 from keyvault.inventory.models import Key
@@ -42,10 +42,10 @@ def write(
     key: Key,
     version_id: UUID,
     request_id: UUID,
+    run: Run,
     planned: base.Attempt,
     provider: str,
     actor: Actor,
-    now: datetime,
 ) -> Attempt:
     """Write an attempt down in the caller's transaction, its secret part sealed."""
     row = Attempt.objects.create(
@@ -54,16 +54,18 @@ def write(
         key=key,
         version_id=version_id,
         request_id=request_id,
+        job_kind=run.kind,
+        job_subject_id=run.subject_id,
         number=planned.number,
         tag=planned.tag,
         plan=planned.to_json(),
         calls=1,
-        created_at=now,
-        called_at=now,
+        created_at=run.now,
+        called_at=run.now,
     )
     if planned.material:
-        sealing.put(_place(row), planned.material, now=now)
-    _record("attempt.written", row, actor, now, {"provider": provider})
+        sealing.put(_place(row), planned.material, now=run.now)
+    _record("attempt.written", row, actor, run.now, {"provider": provider})
     return row
 
 

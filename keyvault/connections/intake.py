@@ -14,7 +14,6 @@ from django.db import transaction
 
 from approvals import queue
 from approvals.ports import Actor, NotVisible
-from approvals.services.states import EXECUTE
 from keyvault.accounts import selectors as accounts
 from keyvault.accounts.models import User
 from keyvault.audit import ledger
@@ -165,5 +164,5 @@ def _record(attempt: Attempt, fields: list[str], actor: Actor, now: datetime) ->
 
 
 def _go_on(attempt: Attempt, person: User, now: datetime) -> None:
-    """Take up the job of the request, also while a worker is about to hold it."""
-    queue.wake(kind=EXECUTE, subject_id=attempt.request_id, person=person, now=now)
+    """Take up the job that waits for this hand, also while a worker is about to hold it."""
+    queue.wake(kind=attempt.job_kind, subject_id=attempt.job_subject_id, person=person, now=now)

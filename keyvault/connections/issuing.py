@@ -15,7 +15,7 @@ from uuid import UUID
 
 from approvals.ports import Actor, LostClaim, NeedsPerson, Run, Unfinished
 from keyvault.connections import attempts, places, recovering
-from keyvault.connections.calls import Work, spoken, stop_for, told
+from keyvault.connections.calls import Errand, Work, spoken, stop_for, told
 from keyvault.connections.context import reach
 from keyvault.connections.models import Act, Attempt, AttemptState
 from keyvault.connections.revoking import revoke
@@ -49,14 +49,58 @@ def issue(
     done = versions.promoted_by(key.pk, request_id)
     if done is not None:
         return done
-    with told(), reach(key.connection, actor=actor, now=run.now, purpose="create") as reached:
-        work = Work(key, request_id, run, actor, reached)
+    errand = Errand(key, request_id, run, actor)
+    create(errand)
+    return put_into_use(errand, on_promoted=on_promoted)
+
+
+def create(errand: Errand) -> Version:
+    """Return the pending version of a key with a credential that was tried and works.
+
+    Idempotent: what a crash or a lost answer has left is recovered first. Its
+    attempt stays open until the version is put into use or given up. Raises
+    Unfinished, NeedsPerson, LostClaim.
+    """
+    key, run = errand.key, errand.run
+    with told(), reach(key.connection, actor=errand.actor, now=run.now, purpose="create") as found:
+        work = Work(key, errand.request_id, run, errand.actor, found)
         attempt, issued = _credential(work)
         _prove(work, issued)
-        run.reached("create:validated")
-        version = _promote(work, attempt, on_promoted)
-    run.reached("create:promoted")
+    run.reached("create:validated")
+    return versions.version(attempt.version_id)
+
+
+def put_into_use(
+    errand: Errand, *, on_promoted: Callable[[Version], None] | None = None
+) -> Version:
+    """Make the pending version current, in one transaction with what `on_promoted` writes.
+
+    Raises Unfinished when no version is on its way, LostClaim.
+    """
+    attempt = attempts.open_attempt(act=Act.CREATE, key_id=errand.key.pk)
+    if attempt is None:
+        raise Unfinished("wrong_state", f"No version of {errand.key.name} is on its way.")
+    with told(), errand.writing():
+        version = vault.promote(version_id=attempt.version_id, now=errand.now, actor=errand.actor)
+        attempts.settle(
+            attempt, AttemptState.DONE, note="Promoted.", actor=errand.actor, now=errand.now
+        )
+        if on_promoted is not None:
+            on_promoted(version)
+    errand.run.reached("create:promoted")
     return version
+
+
+def try_again(errand: Errand, version: Version) -> Verdict:
+    """Try a stored credential once more and return what that showed; it changes nothing."""
+    connection = errand.key.connection
+    if not places.is_within_reach(version, connection):
+        return Verdict.UNKNOWN
+    with told(), reach(connection, actor=errand.actor, now=errand.now, purpose="validate") as found:
+        work = Work(errand.key, errand.request_id, errand.run, errand.actor, found)
+        issued = _stored(work, version)
+        with spoken():
+            return work.provider.validate(work.call(), issued).verdict
 
 
 def _credential(work: Work) -> tuple[Attempt, Issued]:
@@ -81,7 +125,7 @@ def _plan(work: Work) -> Attempt:
     pending = versions.pending(work.key.pk)
     tried = attempts.next_number(act=Act.CREATE, version_id=pending.pk) if pending else 1
     with spoken():
-        planned = work.provider.prepare(work.call(), work.request_id.hex, tried, holding)
+        planned = work.provider.prepare(work.call(), work.run.subject_id.hex, tried, holding)
     with work.writing():
         version = vault.begin(
             key_id=work.key.pk,
@@ -97,8 +141,8 @@ def _plan(work: Work) -> Attempt:
             request_id=work.request_id,
             planned=planned,
             provider=work.reach.label,
+            run=work.run,
             actor=work.actor,
-            now=work.now,
         )
 
 
@@ -174,16 +218,3 @@ def _prove(work: Work, issued: Issued) -> None:
     if found.verdict == Verdict.INVALID:
         raise Unfinished("invalid", f"The new credential does not work yet. {found.detail}")
     raise Unfinished("unproved", f"The new credential could not be tried. {found.detail}")
-
-
-def _promote(
-    work: Work, attempt: Attempt, on_promoted: Callable[[Version], None] | None
-) -> Version:
-    with work.writing():
-        version = vault.promote(version_id=attempt.version_id, now=work.now, actor=work.actor)
-        attempts.settle(
-            attempt, AttemptState.DONE, note="Promoted.", actor=work.actor, now=work.now
-        )
-        if on_promoted is not None:
-            on_promoted(version)
-    return version

@@ -88,6 +88,7 @@ class Attempt(models.Model):
     for. `tag` names the attempt at the provider; `plan` is the provider's own
     attempt without its secret part, which lies sealed under this id.
     `confirmed_by` is who says that a change made by hand has been made.
+    `request_id` is the request that covers the act, `job_*` the job that does it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -96,6 +97,8 @@ class Attempt(models.Model):
     key = models.ForeignKey("keyvault.Key", models.PROTECT, related_name="attempts")
     version_id = models.UUIDField()
     request_id = models.UUIDField()
+    job_kind = models.CharField(max_length=60)
+    job_subject_id = models.UUIDField()
     number = models.PositiveIntegerField()
     tag = models.CharField(max_length=120)
     plan = models.JSONField(default=dict)

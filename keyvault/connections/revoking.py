@@ -43,13 +43,29 @@ def revoke(
         order = _order(key)
     for version in order:
         closing = on_revoked if version == order[-1] else None
-        with told():
-            if not places.is_within_reach(version, key.connection):
-                _leave_to_person(errand, version, closing)
-                continue
-            with reach(key.connection, actor=actor, now=run.now, purpose="revoke") as reached:
-                work = Work(key, request_id, run, actor, reached)
-                _revoke(work, version, kill_sessions=kill_sessions, on_revoked=closing)
+        end(errand, version, kill_sessions=kill_sessions, on_revoked=closing)
+
+
+def end(
+    errand: Errand,
+    version: Version,
+    *,
+    kill_sessions: bool = True,
+    on_revoked: Callable[[], None] | None = None,
+) -> None:
+    """End one version at the provider that issued it and prove that it is refused. Idempotent.
+
+    `on_revoked` runs in the transaction that notes it. Raises Unfinished,
+    NeedsPerson, LostClaim.
+    """
+    with told():
+        if not places.is_within_reach(version, errand.key.connection):
+            _leave_to_person(errand, version, on_revoked)
+            return
+        connection, run = errand.key.connection, errand.run
+        with reach(connection, actor=errand.actor, now=run.now, purpose="revoke") as reached:
+            work = Work(errand.key, errand.request_id, run, errand.actor, reached)
+            _revoke(work, version, kill_sessions=kill_sessions, on_revoked=on_revoked)
 
 
 def _order(key: Key) -> list[Version]:
@@ -131,11 +147,13 @@ def _attempt(errand: Errand, version: Version, provider: str) -> Attempt:
             version_id=version.pk,
             request_id=errand.request_id,
             planned=base.Attempt(
-                errand.request_id.hex, number, version.remote.get("tag") or tag_of("revoke", number)
+                errand.run.subject_id.hex,
+                number,
+                version.remote.get("tag") or tag_of("revoke", number),
             ),
             provider=provider,
+            run=errand.run,
             actor=errand.actor,
-            now=errand.now,
         )
 
 
@@ -181,8 +199,17 @@ def _note(
         attempts.settle(
             attempt, AttemptState.DONE, note="Revoked.", actor=errand.actor, now=errand.now
         )
+        _give_up_create(errand, version)
         if on_revoked is not None:
             on_revoked()
+
+
+def _give_up_create(errand: Errand, version: Version) -> None:
+    """Settle the create of a version that ended before it was put into use."""
+    create = attempts.open_attempt(act=Act.CREATE, key_id=errand.key.pk)
+    if create is not None and create.version_id == version.pk:
+        note = "Revoked before it was put into use."
+        attempts.settle(create, AttemptState.FAILED, note=note, actor=errand.actor, now=errand.now)
 
 
 def _abandon(work: Work, version: Version, on_revoked: Callable[[], None] | None) -> None:

@@ -52,7 +52,9 @@ def permissions(person: User, key: Key) -> frozenset[str]:
         for name in person.get_all_permissions(key)
         if (permission := name.removesuffix("_key")) in KeyPermission.values
     }
-    return frozenset(granted).union(*_by_role(person))
+    held = frozenset(granted).union(*_by_role(person))
+    # Who may ask to change a key may ask for a new value of it: a rotation takes nothing away.
+    return held | {KeyPermission.ROTATE} if KeyPermission.MANAGE in held else held
 
 
 def visible_keys(person: User) -> QuerySet[Key]:

@@ -179,6 +179,19 @@ def release(*, key_id: UUID, request_id: UUID, state: str, actor: Actor, now: da
     grants.end_all(key=key, request_id=request_id, actor=actor, now=now)
 
 
+def rotated(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> Key:
+    """Set the next rotation of a live key one cadence ahead, because one has just ended."""
+    _assert_in_transaction()
+    key = lock(key_id=key_id)
+    if key.state != KeyState.LIVE:
+        return key
+    key.rotation_due_at, key.rotation_cause = now + timedelta(days=key.cadence_days), "cadence"
+    key.save(update_fields=["rotation_due_at", "rotation_cause"])
+    fields = {"cause": "cadence", "due_at": key.rotation_due_at.isoformat()}
+    _record("key.rotation_due", key, actor=actor, now=now, request_id=request_id, fields=fields)
+    return key
+
+
 def want_rotation(
     *, key_id: UUID, cause: str, due_at: datetime, request_id: UUID, actor: Actor, now: datetime
 ) -> Key:

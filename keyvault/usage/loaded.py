@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -28,6 +29,16 @@ def by_key(key_id: UUID) -> list[Loaded]:
     rows = LoadedVersion.objects.filter(key_id=key_id).order_by("-number", "-last_at")
     facts = rows.values_list("agent__name", "number", "is_healthy", "first_at", "last_at")
     return [Loaded(*row) for row in facts[:SHOWN]]
+
+
+def newest(key_id: UUID, agent_ids: Collection[UUID]) -> dict[UUID, Loaded]:
+    """Return what each of these agents last said of a key; agents that said nothing are left out."""
+    rows = LoadedVersion.objects.filter(key_id=key_id, agent_id__in=agent_ids)
+    rows = rows.order_by("agent_id", "-last_at", "-number").distinct("agent_id")
+    return {
+        row.agent_id: Loaded(row.agent.name, row.number, row.is_healthy, row.first_at, row.last_at)
+        for row in rows.select_related("agent")
+    }
 
 
 def forget(*, now: datetime) -> int:

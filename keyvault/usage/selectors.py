@@ -168,6 +168,12 @@ def users_lately(key_id: UUID) -> Sequence[str]:
     return sorted({_name(row) for row in named})
 
 
+def agents_lately(key_id: UUID) -> Mapping[UUID, str]:
+    """Return the agents that used a key in the last 30 days by the database's clock, with names."""
+    rows = UsageHour.objects.filter(key=key_id, hour__gte=Now() - LATELY, agent__isnull=False)
+    return dict(rows.values_list("agent", "agent__name").distinct().order_by("agent__name"))
+
+
 def latest_reports(key_id: UUID, *, now: datetime, most: int = SHOWN) -> list[Single]:
     """Return the newest reported events about a key, of the last 90 days."""
     rows = UsageEvent.objects.filter(key_id=key_id, at__gt=now - LONGEST).order_by("-at")

@@ -93,6 +93,16 @@ class Version(models.Model):
     def __str__(self) -> str:
         return f"version {self.number} of {self.key_id}"
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is what whoever uses the key gets."""
+        return self.state == VersionState.CURRENT
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the provider refuses it, or it never came to be."""
+        return self.state in {VersionState.REVOKED, VersionState.DESTROYED}
+
 
 class Sealed(models.Model):
     """One sealed value, bound to its place: the blob opens nowhere else.

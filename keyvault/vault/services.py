@@ -1,6 +1,6 @@
 """Write versions: each moves through its states once, with its ledger line, sealed throughout.
 
-    pending -> current -> previous -> revoked -> destroyed
+    pending -> current <-> previous -> revoked -> destroyed
     pending ---------------------------------> destroyed   (it never came to be)
 
 All but `open_material` and `reveal` run inside the caller's transaction and
@@ -22,7 +22,7 @@ from django.db.models import Max
 from approvals.ports import Actor, NotVisible, Subject
 from keyvault.audit import ledger
 from keyvault.crypto.secret import Secret
-from keyvault.inventory.models import Key
+from keyvault.inventory.models import Key, KeyState
 from keyvault.vault import sealing
 from keyvault.vault.models import Version, VersionState
 from keyvault.vault.sealing import Place
@@ -56,9 +56,12 @@ def begin(
 ) -> Version:
     """Return this request's pending version of a key; make the next one if there is none.
 
-    server: what names the server that will issue it; kept with the version. Raises WrongState while another request's version is on its way.
+    server: what names the server that will issue it; kept with the version. Raises
+    WrongState while another request's version is on its way, and on a key that has ended.
     """
     key = _locked_key(key_id)
+    if key.state == KeyState.REVOKED:
+        raise WrongState(f"{key.name} is revoked.")
     pending = key.versions.filter(state=VersionState.PENDING).first()
     if pending is not None and pending.request_id == request_id:
         return pending
@@ -111,6 +114,26 @@ def promote(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
     version.save(update_fields=["state", "promoted_at"])
     fields = {"remote_id": version.remote_id, "previous": before.number if before else None}
     _record("version.promoted", version, actor, now, fields, version.request_id)
+    return version
+
+
+def fall_back(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
+    """Make the version in its grace current again; the one that is current enters its grace.
+
+    A version that is current already is returned as it is. Raises WrongState.
+    """
+    version = _locked(version_id)
+    if version.state == VersionState.CURRENT:
+        return version
+    _require(version, VersionState.PREVIOUS)
+    newer = version.key.versions.filter(state=VersionState.CURRENT).first()
+    if newer is not None:
+        newer.state = VersionState.PREVIOUS
+        newer.save(update_fields=["state"])
+    version.state = VersionState.CURRENT
+    version.save(update_fields=["state"])
+    fields = {"remote_id": version.remote_id, "previous": newer.number if newer else None}
+    _record("version.fell_back", version, actor, now, fields, version.request_id)
     return version
 
 

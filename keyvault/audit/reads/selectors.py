@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Count, QuerySet
 from django.db.models.functions import TruncHour
 
 from keyvault.audit.reads.models import ReadEvent
 
 LIMIT, MOST = 50, 500
+
+_LAST = """
+SELECT who.id, last.number, last.at FROM unnest(%s::uuid[]) AS who (id) CROSS JOIN LATERAL (
+    SELECT number, at FROM keyvault_readevent
+    WHERE agent_id = who.id AND key_id = %s AND at >= %s AND (%s::int IS NULL OR number = %s)
+    ORDER BY at DESC LIMIT 1
+) AS last
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +96,24 @@ def _newest(rows: QuerySet[ReadEvent], limit: int) -> tuple[Seen, ...]:
         )
         for row in rows.order_by("-at", "-seq")[: min(limit, MOST)]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LastRead:
+    """The newest read of a key by one agent."""
+
+    number: int
+    at: datetime
+
+
+def last_of(
+    key_id: UUID, agent_ids: Sequence[UUID], *, since: datetime, number: int | None = None
+) -> dict[UUID, LastRead]:
+    """Return the newest read of a key by each of these agents; who read nothing is left out.
+
+    `number` counts reads of that version only. One look-up in an index for each
+    agent, however often they read.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST, [list(agent_ids), key_id, since, number, number])
+        return {agent_id: LastRead(found, at) for agent_id, found, at in cursor.fetchall()}

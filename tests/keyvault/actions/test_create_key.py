@@ -68,7 +68,8 @@ def test_one_approval_makes_a_live_key_with_one_current_version(house):
     assert version.number == 1
     assert len(house.fake.alive()) == 1
     assert row_of(key).state == "done"
-    assert access.permissions(house.cast.alice, key) == {"view", "reveal", "revoke", "manage"}
+    held = access.permissions(house.cast.alice, key)
+    assert held == {"view", "reveal", "revoke", "manage", "rotate"}
 
 
 def row_of(key) -> Request:

@@ -42,7 +42,7 @@ def test_a_key_says_its_facts_and_what_the_caller_may_do(cast, as_):
 
     assert (found["id"], found["state"], found["environment"]) == (str(key.pk), "live", "dev")
     assert found["owner"] == {"id": str(cast.alice.pk), "name": "Alice"}
-    assert found["permissions"] == ["manage", "reveal", "revoke", "view"]
+    assert found["permissions"] == ["manage", "reveal", "revoke", "rotate", "view"]
     assert "options" not in found
 
 

@@ -50,8 +50,8 @@ def request_id():
 
 
 @pytest.fixture
-def claims(now):
-    return fakes.Claims(now)
+def claims(now, request_id):
+    return fakes.Claims(now, request_id)
 
 
 @pytest.fixture

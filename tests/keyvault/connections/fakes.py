@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from dataclasses import dataclass, field, replace
+from uuid import UUID, uuid4
 
 from approvals.ports import LostClaim
 from keyvault.crypto.secret import Secret
@@ -40,6 +41,12 @@ class Run:
     epoch: int
     crash_at: str = ""
     passed: list[str] = field(default_factory=list)
+    kind: str = "request.execute"
+    is_last: bool = False
+
+    @property
+    def subject_id(self):
+        return self.claims.subject_id
 
     def fence(self):
         if self.epoch != self.claims.epoch:
@@ -57,6 +64,7 @@ class Claims:
     """Who holds the job; `hooks` run when a point is reached."""
 
     now: object
+    subject_id: UUID = field(default_factory=uuid4)
     epoch: int = 0
     hooks: dict = field(default_factory=dict)
 

@@ -16,6 +16,7 @@ from keyvault.inventory.models import Key
 from keyvault.providers import base
 from keyvault.vault import selectors as versions
 from keyvault.vault.models import Version
+from tests.keyvault.connections.fakes import Claims
 from tests.keyvault.vault.rows import WORKER
 
 pytestmark = pytest.mark.django_db
@@ -145,11 +146,12 @@ def test_where_a_call_can_reach_nobodys_word_is_asked_for(issued, revoke, key, c
 
 
 def test_what_a_call_can_end_is_ended_before_a_person_is_waited_for(
-    issued, lead, revoke, key, fake, claims
+    issued, lead, revoke, key, fake, now
 ):
     lead()
     fresh = Key.objects.select_related("connection").get(pk=key.pk)
-    later = issuing.issue(key=fresh, request_id=uuid4(), run=claims.claim(), actor=WORKER)
+    another = Claims(now).claim()
+    later = issuing.issue(key=fresh, request_id=another.subject_id, run=another, actor=WORKER)
 
     with pytest.raises(NeedsPerson):
         revoke()

@@ -145,7 +145,8 @@ def test_a_grant_after_one_that_ran_out_has_its_own_history(cast):
 def test_the_owner_gets_their_rights_and_the_team_sees(cast):
     key = builders.live(cast)
 
-    assert access.permissions(cast.alice, key) == {"view", "reveal", "revoke", "manage"}
+    held = access.permissions(cast.alice, key)
+    assert held == {"view", "reveal", "revoke", "manage", "rotate"}
     assert access.permissions(cast.carol, key) == {"view"}
     assert access.permissions(cast.bob, key) == frozenset()
 
@@ -154,7 +155,7 @@ def test_roles_give_sight_and_administration_and_never_the_value(cast):
     key = builders.live(cast)
 
     assert access.permissions(cast.dave, key) == {"view"}
-    assert access.permissions(cast.frank, key) == {"view", "revoke", "manage"}
+    assert access.permissions(cast.frank, key) == {"view", "revoke", "manage", "rotate"}
     assert access.permissions(cast.erin, key) == frozenset()
 
 

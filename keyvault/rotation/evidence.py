@@ -1,0 +1,58 @@
+"""What proves where a dependent stands: its own reads and reports, never anybody else's word.
+
+A read is proof because the gateway wrote it down before it answered; a report
+because only the agent's own token can make it. Neither says that the old
+version is silent at the provider: that is asked there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from keyvault.audit.reads import selectors as reads
+from keyvault.dependents.models import Health
+from keyvault.rotation.models import Delivery, Rotation
+from keyvault.usage import loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The newest that is known of one agent: the version it has, since when, and if it is well."""
+
+    number: int
+    at: datetime
+    is_healthy: bool = True
+
+
+def proofs(rotation: Rotation, deliveries: Sequence[Delivery]) -> dict[UUID, Proof]:
+    """Return the newest proof of each agent among the dependents, by the agent's id."""
+    read = reads.last_of(
+        rotation.key_id, _agents(deliveries, Health.READS), since=rotation.created_at
+    )
+    # Who reports has not loaded what it only fetched, so its reads prove nothing.
+    said = loaded.newest(rotation.key_id, _agents(deliveries, Health.REPORTS))
+    return {agent_id: Proof(one.number, one.at) for agent_id, one in read.items()} | {
+        agent_id: Proof(one.number, one.last_at, is_healthy=one.is_healthy)
+        for agent_id, one in said.items()
+        if one.last_at >= rotation.created_at
+    }
+
+
+def reads_of_old(
+    rotation: Rotation, number: int, deliveries: Sequence[Delivery], *, since: datetime
+) -> datetime | None:
+    """Return when the old version was last read from a gateway since a moment, or None."""
+    readers = _agents(deliveries, *Health.values)
+    found = reads.last_of(rotation.key_id, readers, since=since, number=number)
+    return max((read.at for read in found.values()), default=None)
+
+
+def _agents(deliveries: Sequence[Delivery], *kinds: str) -> list[UUID]:
+    return [
+        one.dependent.agent_id
+        for one in deliveries
+        if one.dependent.agent_id and one.dependent.health in kinds
+    ]

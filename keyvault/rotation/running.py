@@ -1,0 +1,129 @@
+"""The job of a rotation: look, ask the state machine, do, until there is nothing to do now.
+
+A step that fails is tried again with backoff; after the sixth try, or when
+only a person can help, the rotation is held and its owner is told. So nothing
+hangs silently (ROTATION.md, I6 and rule 11).
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+
+from approvals import queue
+from approvals.ports import CannotExecute, Later, NeedsPerson, Run, Unfinished
+from keyvault.rotation import saga, services, sight, steps
+from keyvault.rotation.models import Rotation
+from keyvault.rotation.saga import Do, Go, State, Wait
+
+_LOST = frozenset({"ambiguous", "fault"})
+
+
+_SENTENCES = {
+    saga.Cause.UNCONFIRMED: "{who} did not confirm the new version of {key} in time.",
+    saga.Cause.UNOBSERVED: "Nobody can see whether the old version of {key} is still in use.",
+    saga.Cause.OLD_DIED: "The old version of {key} stopped working at the provider too early.",
+    saga.Cause.FAILED: "{who} is not well with the new version of {key}.",
+    saga.Cause.KEY_ENDED: "{key} was revoked meanwhile.",
+    saga.Cause.ASKED: "A person asked for it.",
+}
+
+
+@queue.handler(services.JOB)
+def run(rotation_id: UUID, run: Run) -> None:
+    """Move one rotation as far as it goes now. Raises Later, Unfinished, LostClaim."""
+    if not Rotation.objects.filter(pk=rotation_id).exists():
+        return
+    try:
+        while _move(rotation_id, run):
+            pass
+    except Unfinished as stop:
+        _after_failure(rotation_id, run, stop)
+
+
+def _move(rotation_id: UUID, run: Run) -> bool:
+    """Make one move; say whether there may be another. Raises Later."""
+    found = sight.look(rotation_id)
+    if found.rotation.state == State.DRAINING:
+        steps.listen(found, run)
+        found = sight.look(rotation_id)
+    _note_progress(found, run)
+    match saga.decide(found.seen):
+        case None:
+            return False
+        case Wait(seconds):
+            raise Later(seconds)
+        case Do(step):
+            steps.do(step, found, run)
+        case Go() as way:
+            _go(found, way, run)
+    return True
+
+
+def _note_progress(found: sight.Sight, run: Run) -> None:
+    """Write down who has moved since the last look."""
+    number = found.new.number if found.new else None
+    news = [
+        (one, state)
+        for one in found.deliveries
+        if (state := sight.progress(one, number, found.proofs)) != one.state
+    ]
+    if not news:
+        return
+    with transaction.atomic(durable=True):
+        run.fence()
+        for delivery, state in news:
+            services.note(delivery, state, rotation=found.rotation, now=run.now)
+
+
+def _go(found: sight.Sight, way: Go, run: Run) -> None:
+    with transaction.atomic(durable=True):
+        run.fence()
+        services.enter(
+            found.rotation,
+            way.state,
+            wave=way.wave,
+            cause=way.cause or "",
+            sentence=_sentence(found, way),
+            now=run.now,
+        )
+    run.reached(f"rotation:{way.state}")
+
+
+def _after_failure(rotation_id: UUID, run: Run, stop: Unfinished) -> None:
+    """Hold the rotation when trying again cannot help; otherwise let the job back off."""
+    if isinstance(stop, NeedsPerson) and stop.code in services.BY_HAND:
+        raise stop
+    rotation = Rotation.objects.select_related("key").get(pk=rotation_id)
+    if run.is_last or isinstance(stop, NeedsPerson | CannotExecute):
+        with transaction.atomic(durable=True):
+            run.fence()
+            services.enter(
+                rotation,
+                State.HELD,
+                cause=saga.Cause.STOPPED,
+                sentence=stop.sentence,
+                now=run.now,
+            )
+        return
+    if rotation.state == State.CREATING and stop.code in _LOST:
+        with transaction.atomic(durable=True):
+            run.fence()
+            services.enter(rotation, State.RECONCILING, sentence=stop.sentence, now=run.now)
+    raise stop
+
+
+def _sentence(found: sight.Sight, way: Go) -> str:
+    """Say why a rotation is held or goes back, naming who is behind."""
+    if way.state not in {State.HELD, State.ROLLING_BACK} or way.cause is None:
+        return ""
+    behind = [
+        one.dependent.name
+        for one, part in zip(found.deliveries, found.seen.parts, strict=True)
+        if part.progress not in {saga.Progress.CONFIRMED, saga.Progress.EXCUSED}
+    ]
+    if way.cause is saga.Cause.UNCONFIRMED and not behind:
+        return f"The old version of {found.rotation.key.name} is still in use."
+    who = ", ".join(behind) or "Somebody"
+    return _SENTENCES[way.cause].format(who=who, key=found.rotation.key.name)

@@ -1,0 +1,321 @@
+"""Write rotations: each transition once, with its ledger line, in the transaction that makes it true.
+
+A rotation is begun by a trigger and then moved by its job alone. What people do
+(roll back, extend, confirm, excuse) is written here and the job is hastened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from approvals import queue
+from approvals.ports import Actor, NotVisible, Subject
+from keyvault.audit import ledger
+from keyvault.dependents import services as dependents
+from keyvault.findings import services as findings
+from keyvault.findings.models import FindingKind
+from keyvault.inventory import services as inventory
+from keyvault.inventory.models import Key, KeyState
+from keyvault.rotation import saga
+from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation, RotationState
+from keyvault.rotation.saga import State, Terms
+from keyvault.usage import selectors as usage
+from keyvault.vault import selectors as versions
+
+JOB = "rotation.step"
+# Somebody does on the key's page what is missing, and the held job goes on by itself.
+BY_HAND = frozenset({"intake", "by_hand", "server_changed"})
+CLOCK = Actor("system", "rotation", "Rotation")
+
+
+class AlreadyRotating(Exception):
+    """A rotation of this key is open; carries its id."""
+
+    def __init__(self, key: Key, rotation_id: UUID) -> None:
+        super().__init__(f"{key.name} is being rotated already.")
+        self.rotation_id = rotation_id
+
+
+class NotRotatable(Exception):
+    """The key does not live or has no version in use. The message says which."""
+
+
+class WrongMoment(Exception):
+    """The rotation is not where this can be chosen. The message says where it is."""
+
+
+def begin(
+    *,
+    key_id: UUID,
+    trigger: str,
+    request_id: UUID,
+    started_by: str,
+    actor: Actor,
+    now: datetime,
+    reason: str = "",
+    deploy_id: str = "",
+    slot: datetime | None = None,
+) -> Rotation:
+    """Begin a rotation in the caller's transaction and promise its job.
+
+    request_id: the request that covers it. Raises AlreadyRotating, NotRotatable.
+    """
+    key = inventory.lock(key_id=key_id)
+    open_one = Rotation.objects.filter(key=key).exclude(state__in=ENDED).first()
+    if open_one is not None:
+        raise AlreadyRotating(key, open_one.pk)
+    current = versions.current(key.pk)
+    if key.state != KeyState.LIVE or current is None:
+        raise NotRotatable(f"{key.name} is {key.get_state_display().lower()}.")
+    users = dependents.complete(key=key, users=usage.agents_lately(key.pk), now=now, actor=actor)
+    rotation = Rotation.objects.create(
+        key=key,
+        request_id=request_id,
+        trigger=trigger,
+        reason=reason,
+        deploy_id=deploy_id,
+        slot=slot,
+        started_by=started_by,
+        since=Now(),
+        old_id=current.pk,
+        terms={
+            "grace_s": settings.ROTATION_GRACE_SECONDS,
+            "quiet_s": settings.ROTATION_QUIET_SECONDS,
+            "overlap_s": max((row.cache_s for row in users), default=0),
+        },
+        created_at=now,
+    )
+    # Whoever fetches the value moves with the key's label, all at once, in the last wave.
+    last = max((row.wave for row in users), default=0)
+    Delivery.objects.bulk_create(
+        Delivery(rotation=rotation, dependent=row, wave=last) for row in users
+    )
+    queue.enqueue(kind=JOB, subject_id=rotation.pk)
+    fields = {"trigger": str(trigger), "old": current.number, "deploy_id": deploy_id}
+    _record("rotation.started", rotation, actor, now, fields)
+    return rotation
+
+
+def enter(
+    rotation: Rotation,
+    state: State,
+    *,
+    now: datetime,
+    wave: int | None = None,
+    cause: str = "",
+    sentence: str = "",
+    actor: Actor = CLOCK,
+    **facts: Any,  # noqa: ANN401 - columns of the row that change with the state.
+) -> None:
+    """Make one transition in the caller's transaction: a guarded update and its ledger line.
+
+    Raises WrongMoment when the row is in another state by now, or the machine knows no such way.
+    """
+    before = State(rotation.state)
+    if state not in saga.ALLOWED[before] and not (state is before and wave is not None):
+        raise WrongMoment(f"A rotation never goes from {before} to {state}.")
+    change = {
+        "state": str(state),
+        "since": Now(),
+        "cause": cause,
+        "sentence": sentence,
+        "held_from": str(before) if state is State.HELD else "",
+        **({"wave": wave, "old_verdict": saga.Old.UNTRIED} if wave is not None else {}),
+        **({"ended_at": now} if state in saga.ENDS else {}),
+        **facts,
+    }
+    if not Rotation.objects.filter(pk=rotation.pk, state=before).update(**change):
+        raise WrongMoment("Somebody else has moved this rotation.")
+    rotation.refresh_from_db()
+    fields = {"state": str(state), "before": str(before), "wave": rotation.wave, "cause": cause}
+    _record("rotation.moved", rotation, actor, now, fields)
+    _tell(rotation, now)
+
+
+def roll_back(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> None:
+    """Lead everybody back to the old version; outermost. Raises WrongMoment, NotVisible."""
+    with transaction.atomic(durable=True):
+        rotation = _locked(rotation_id)
+        held = rotation.state == State.HELD
+        if not held:
+            if State.ROLLING_BACK not in saga.ALLOWED[State(rotation.state)]:
+                raise WrongMoment(_too_late(rotation))
+            Rotation.objects.filter(pk=rotation.pk).update(wants_back=True)
+        elif rotation.held_from not in saga.REVERSIBLE or rotation.old_verdict == saga.Old.INVALID:
+            raise WrongMoment(_too_late(rotation))
+        fields = {"choice": str(saga.Choice.ROLL_BACK), "reason": reason}
+        _record("rotation.chosen", rotation, actor, now, fields)
+        if held:
+            enter(
+                rotation,
+                State.ROLLING_BACK,
+                cause=saga.Cause.ASKED,
+                sentence=reason,
+                now=now,
+                actor=actor,
+            )
+        _go_on(rotation)
+
+
+def extend(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> None:
+    """Give a held rotation its grace once more, from where it was. Outermost. Raises WrongMoment."""
+    with transaction.atomic(durable=True):
+        rotation = _locked(rotation_id)
+        if rotation.state != State.HELD:
+            raise WrongMoment(f"This rotation is {rotation.get_state_display().lower()}, not held.")
+        fields = {"choice": str(saga.Choice.EXTEND), "reason": reason}
+        _record("rotation.chosen", rotation, actor, now, fields)
+        _resume(rotation, actor, now, old_verdict=saga.Old.UNTRIED)
+
+
+def go_on(*, rotation_id: UUID, actor: Actor, now: datetime, request_id: UUID) -> None:
+    """Let a held rotation go on whatever is seen, as approved; inside the caller's transaction.
+
+    Raises WrongMoment, NotVisible.
+    """
+    rotation = _locked(rotation_id)
+    if rotation.may_go_on and rotation.state != State.HELD:
+        return
+    if rotation.state != State.HELD:
+        raise WrongMoment(f"This rotation is {rotation.get_state_display().lower()}, not held.")
+    fields = {"choice": str(saga.Choice.GO_ON), "reason": str(request_id)}
+    _record("rotation.chosen", rotation, actor, now, fields)
+    _resume(rotation, actor, now, may_go_on=True)
+
+
+def confirm(*, delivery_id: int, actor: Actor, now: datetime) -> None:
+    """Note that a person has moved a dependent that no program can watch. Outermost.
+
+    While a rotation goes back, the same act says that it is back on the old
+    version. Raises WrongMoment, NotVisible.
+    """
+    with transaction.atomic(durable=True):
+        delivery, rotation = _delivery(delivery_id)
+        is_back = rotation.state == State.ROLLING_BACK
+        if not is_back and not delivery.has_new:
+            raise WrongMoment("It has not been given the new version yet.")
+        state = DeliveryState.EXCUSED if is_back else DeliveryState.CONFIRMED
+        Delivery.objects.filter(pk=delivery.pk).update(
+            state=state, confirmed_at=None if is_back else now, confirmed_by=actor.label
+        )
+        fields = {"dependent": delivery.dependent.name, "state": str(state), "note": ""}
+        _record("rotation.delivered", rotation, actor, now, fields)
+        _go_on(rotation)
+
+
+def excuse(*, delivery_id: int, reason: str, actor: Actor, now: datetime) -> None:
+    """Go on without waiting for one dependent, for a reason that is kept. Outermost.
+
+    Raises WrongMoment, NotVisible.
+    """
+    with transaction.atomic(durable=True):
+        delivery, rotation = _delivery(delivery_id)
+        Delivery.objects.filter(pk=delivery.pk).update(
+            state=DeliveryState.EXCUSED, note=reason, confirmed_by=actor.label
+        )
+        fields = {"dependent": delivery.dependent.name, "state": "excused", "note": reason}
+        _record("rotation.delivered", rotation, actor, now, fields)
+        _go_on(rotation)
+
+
+def note(
+    delivery: Delivery, state: DeliveryState, *, rotation: Rotation, now: datetime, text: str = ""
+) -> None:
+    """Write down how far a dependent is, in the caller's transaction; nothing if it is known."""
+    confirmed_at = now if state == DeliveryState.CONFIRMED else None
+    changed = Delivery.objects.filter(pk=delivery.pk).exclude(state=state)
+    if changed.update(state=state, note=text, confirmed_at=confirmed_at):
+        fields = {"dependent": delivery.dependent.name, "state": str(state), "note": text}
+        _record("rotation.delivered", rotation, CLOCK, now, fields)
+
+
+def terms_of(rotation: Rotation) -> Terms:
+    """Return what a rotation runs by."""
+    return Terms(**rotation.terms)
+
+
+def subject_of(rotation: Rotation) -> Subject:
+    """Return the key of a rotation as the ledger names it."""
+    return Subject("key", str(rotation.key_id), rotation.key.name)
+
+
+def _resume(rotation: Rotation, actor: Actor, now: datetime, **facts: Any) -> None:  # noqa: ANN401
+    back_to = State(rotation.held_from)
+    enter(rotation, back_to, now=now, actor=actor, wave=None, **facts)
+    _go_on(rotation)
+
+
+def _go_on(rotation: Rotation) -> None:
+    """Have the job look now, also when a fault has ended or held it."""
+    queue.enqueue(kind=JOB, subject_id=rotation.pk)
+    queue.hasten(kind=JOB, subject_id=rotation.pk)
+
+
+def _locked(rotation_id: UUID) -> Rotation:
+    """Lock the key, then the rotation: the order of every writer. Raises NotVisible."""
+    found = Rotation.objects.filter(pk=rotation_id).values_list("key_id", flat=True).first()
+    if found is None:
+        raise NotVisible(f"rotation {rotation_id}")
+    inventory.lock(key_id=found)
+    return (
+        Rotation.objects.select_related("key").select_for_update(of=("self",)).get(pk=rotation_id)
+    )
+
+
+def _delivery(delivery_id: int) -> tuple[Delivery, Rotation]:
+    found = Delivery.objects.filter(pk=delivery_id).values_list("rotation_id", flat=True).first()
+    if found is None:
+        raise NotVisible(f"delivery {delivery_id}")
+    rotation = _locked(found)
+    if rotation.state in ENDED:
+        raise WrongMoment("This rotation is over.")
+    return Delivery.objects.select_related("dependent").get(pk=delivery_id), rotation
+
+
+def _too_late(rotation: Rotation) -> str:
+    state = rotation.get_state_display().lower()
+    if rotation.old_verdict == saga.Old.INVALID:
+        return "The old version no longer works at the provider, so there is nothing to go back to."
+    return f"This rotation is {state}: the old version may be ended already."
+
+
+def _tell(rotation: Rotation, now: datetime) -> None:
+    """Open the finding of a held rotation, and close it as soon as it is held no more."""
+    subject = subject_of(rotation)
+    if rotation.state == RotationState.HELD:
+        findings.open(
+            kind=FindingKind.ROTATION,
+            subject=subject,
+            detail=str(rotation.pk),
+            sentence=rotation.sentence
+            or f"The rotation of {rotation.key.name} waits for a person.",
+            now=now,
+        )
+        return
+    findings.close(
+        kind=FindingKind.ROTATION,
+        subject=subject,
+        detail=str(rotation.pk),
+        sentence="It goes on.",
+        now=now,
+    )
+
+
+def _record(  # noqa: PLR0917 - private, and every caller passes all of it.
+    event: str, rotation: Rotation, actor: Actor, now: datetime, fields: Mapping[str, Any]
+) -> None:
+    ledger.record(
+        event,
+        actor=actor,
+        subject=subject_of(rotation),
+        now=now,
+        fields={"rotation": str(rotation.pk), **fields},
+        request_id=rotation.request_id,
+    )

@@ -1,0 +1,124 @@
+"""Gather what is known of a rotation at one moment, as the state machine wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.db import connection
+
+from keyvault.connections import selectors as connections
+from keyvault.dependents.models import Health
+from keyvault.inventory.models import DeliveryMode, Key, KeyState
+from keyvault.rotation import evidence, services
+from keyvault.rotation.evidence import Proof
+from keyvault.rotation.models import Delivery, DeliveryState, Rotation
+from keyvault.rotation.saga import Old, Part, Progress, Seen, State
+from keyvault.vault import selectors as versions
+
+if TYPE_CHECKING:
+    from keyvault.vault.models import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A rotation with its versions and dependents, and what the machine is told of them."""
+
+    rotation: Rotation
+    old: Version | None
+    new: Version | None
+    deliveries: Sequence[Delivery]
+    proofs: Mapping[UUID, Proof]
+    seen: Seen
+
+
+def look(rotation_id: UUID) -> Sight:
+    """Return what is known of a rotation now, by the database's clock."""
+    rotation = Rotation.objects.select_related("key__connection", "key__owner").get(pk=rotation_id)
+    old, new = _version(rotation.old_id), _version(rotation.new_id)
+    deliveries = list(rotation.deliveries.select_related("dependent__agent"))
+    proofs = evidence.proofs(rotation, deliveries)
+    return Sight(rotation, old, new, deliveries, proofs, _seen(rotation, new, deliveries, proofs))
+
+
+def where_held(rotation_id: UUID) -> Seen:
+    """Return what is known of a held rotation, as of the state in which it was held."""
+    found = look(rotation_id)
+    return replace(found.seen, state=State(found.rotation.held_from))
+
+
+def _version(version_id: UUID | None) -> Version | None:
+    return versions.version(version_id) if version_id else None
+
+
+def _seen(
+    rotation: Rotation,
+    new: Version | None,
+    deliveries: Sequence[Delivery],
+    proofs: Mapping[UUID, Proof],
+) -> Seen:
+    since_s, quiet_s = _ages(rotation)
+    number = new.number if new else None
+    return Seen(
+        state=State(rotation.state),
+        terms=services.terms_of(rotation),
+        wave=rotation.wave,
+        parts=[
+            Part(one.wave, Progress(progress(one, number, proofs)), one.has_new)
+            for one in deliveries
+        ],
+        since_s=since_s,
+        old=Old(rotation.old_verdict),
+        silent_s=quiet_s if is_observable(rotation.key) else None,
+        key_lives=rotation.key.state != KeyState.REVOKED,
+        is_promoted=new is not None and new.is_current,
+        wants_back=rotation.wants_back,
+        may_go_on=rotation.may_go_on,
+        is_back=not any(_has_loaded(one, number, proofs) for one in deliveries),
+    )
+
+
+def progress(delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof]) -> DeliveryState:
+    """Return how far a dependent is, by its newest proof. `number`: the new version's."""
+    state = DeliveryState(delivery.state)
+    if state in {DeliveryState.EXCUSED, DeliveryState.WAITING} or number is None:
+        return state
+    if delivery.dependent.health == Health.BY_HAND:
+        return state
+    proof = _proof(delivery, proofs)
+    if proof is None or proof.number != number:
+        return DeliveryState.RESTARTING
+    return DeliveryState.CONFIRMED if proof.is_healthy else DeliveryState.FAILED
+
+
+def is_observable(key: Key) -> bool:
+    """Say whether use of an old version shows: the provider tells, or it is fetched by API."""
+    found = connections.capabilities(key.connection)
+    return key.delivery_mode == DeliveryMode.PULL or (found is not None and found.reports_last_use)
+
+
+def _ages(rotation: Rotation) -> tuple[float, float]:
+    """Return the seconds in this state, and of silence, by the database's clock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extract(epoch FROM now() - since)::float8,"
+            " coalesce(extract(epoch FROM now() - quiet_since)::float8, 0)"
+            " FROM keyvault_rotation WHERE id = %s",
+            [rotation.pk],
+        )
+        since_s, quiet_s = cursor.fetchone()
+    return since_s, quiet_s
+
+
+def _has_loaded(delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof]) -> bool:
+    if delivery.dependent.health == Health.BY_HAND:
+        return delivery.confirmed_at is not None
+    proof = _proof(delivery, proofs)
+    return number is not None and proof is not None and proof.number == number
+
+
+def _proof(delivery: Delivery, proofs: Mapping[UUID, Proof]) -> Proof | None:
+    agent_id = delivery.dependent.agent_id
+    return proofs.get(agent_id) if agent_id else None

@@ -1,0 +1,86 @@
+"""What begins rotations by itself: the cadence that was approved with a key, and what brings it forward.
+
+Called by the clock. The due time is the slot: (key, slot) is unique, so that two
+clocks begin one rotation and a rotation that went back is not begun again by
+itself.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
+
+from approvals import queue
+from keyvault.connections import selectors as connections
+from keyvault.inventory.models import Key, KeyState
+from keyvault.providers.base import Shape
+from keyvault.rotation import services
+from keyvault.rotation.models import ENDED, Rotation, Trigger
+from keyvault.rotation.saga import Cause, State
+
+AT_ONCE = 100
+STARTED_BY = "Schedule"
+_WORDS = {"cadence": Trigger.CADENCE}
+
+
+def run(now: datetime) -> int:
+    """Begin what is due, at most 100; return how many. Look after jobs that were lost."""
+    begun = sum(_begin(key, now) for key in _due(now))
+    _look_after(now)
+    return begun
+
+
+def _due(now: datetime) -> list[Key]:
+    rotations = Rotation.objects.filter(key=OuterRef("pk"))
+    rows = Key.objects.filter(state=KeyState.LIVE, rotation_due_at__lte=now)
+    rows = rows.exclude(Exists(rotations.exclude(state__in=ENDED)))
+    rows = rows.exclude(Exists(rotations.filter(slot=OuterRef("rotation_due_at"))))
+    return list(rows.select_related("connection").order_by("rotation_due_at", "pk")[:AT_ONCE])
+
+
+def _begin(key: Key, now: datetime) -> bool:
+    """Begin one rotation; say whether it was begun here."""
+    found = connections.capabilities(key.connection)
+    if found is None or found.shape == Shape.EPHEMERAL:
+        return False
+    try:
+        with transaction.atomic(durable=True):
+            services.begin(
+                key_id=key.pk,
+                trigger=_WORDS.get(key.rotation_cause, Trigger.SEEN),
+                request_id=key.request_id or key.pk,
+                started_by=STARTED_BY,
+                reason=key.rotation_cause,
+                slot=key.rotation_due_at,
+                actor=services.CLOCK,
+                now=now,
+            )
+    except (services.AlreadyRotating, services.NotRotatable, IntegrityError):
+        # Another clock was faster, or the key has ended since the look.
+        return False
+    return True
+
+
+def _look_after(now: datetime) -> None:
+    """Hold rotations whose job has given up, and ring for those that have none."""
+    held = {job.subject_id: job for job in queue.held() if job.kind == services.JOB}
+    open_ones = Rotation.objects.exclude(state__in=[*ENDED, State.HELD]).select_related("key")
+    waiting = {subject_id for subject_id, _ in queue.open_jobs(kind=services.JOB)}
+    for rotation in open_ones.filter(since__lt=now):
+        job = held.get(rotation.pk)
+        if job is not None and job.code not in services.BY_HAND:
+            _hold(rotation, job.sentence, now)
+        elif rotation.pk not in waiting:
+            with transaction.atomic():
+                queue.enqueue(kind=services.JOB, subject_id=rotation.pk)
+
+
+def _hold(rotation: Rotation, sentence: str, now: datetime) -> None:
+    try:
+        with transaction.atomic(durable=True):
+            services.enter(rotation, State.HELD, cause=Cause.STOPPED, sentence=sentence, now=now)
+    except services.WrongMoment:
+        # It moved since the look, so nothing is stuck.
+        return

@@ -1,0 +1,79 @@
+"""A live key at a fake provider, and a worker that runs its rotation."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+
+from approvals import queue
+from approvals.models import Job
+from keyvault.connections import issuing
+from keyvault.inventory.models import Key
+from keyvault.rotation import services
+from keyvault.rotation.models import Rotation, Trigger
+from tests.keyvault.connections.conftest import (  # noqa: F401 - fixtures.
+    _registry,
+    claims,
+    fake,
+    recovery,
+    request_id,
+    where,
+)
+from tests.keyvault.vault import rows
+from tests.keyvault.vault.rows import WORKER
+
+
+@pytest.fixture
+def terms(settings):
+    settings.ROTATION_GRACE_SECONDS, settings.ROTATION_QUIET_SECONDS = 100, 1
+
+
+@pytest.fixture
+def key(cast, where, request_id, claims):  # noqa: F811
+    made = rows.key(cast, where, request_id=request_id)
+    issuing.issue(key=made, request_id=request_id, run=claims.claim(), actor=WORKER)
+    made.state, made.live_at = "live", cast.now
+    made.expires_at = cast.now.replace(year=cast.now.year + 1)
+    made.save()
+    return made
+
+
+@pytest.fixture
+def begin(key, cast, terms):
+    """Begin a rotation and return it."""
+
+    def call(of=None, **more):
+        with transaction.atomic():
+            return services.begin(
+                key_id=(of or key).pk,
+                trigger=more.pop("trigger", Trigger.MANUAL),
+                request_id=key.request_id or uuid4(),
+                started_by="alice",
+                actor=WORKER,
+                now=more.pop("now", cast.now),
+                **more,
+            )
+
+    return call
+
+
+@pytest.fixture
+def work(now):
+    """Run the job of a rotation until it waits, is held or is over; return the rotation."""
+
+    def call(rotation, tries=1):
+        for _ in range(tries):
+            Job.objects.filter(subject_id=rotation.pk, state="ready").update(due_at=now)
+            for job in Job.objects.filter(subject_id=rotation.pk, state__in=["ready", "running"]):
+                queue.run(job.pk, worker="test", now=now)
+        return Rotation.objects.select_related("key").get(pk=rotation.pk)
+
+    return call
+
+
+@pytest.fixture
+def fresh():
+    """Read the key again."""
+    return lambda key: Key.objects.get(pk=key.pk)

@@ -1,0 +1,249 @@
+"""A rotation at a fake provider: to its end, back by itself, held, and through every fault."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from approvals.models import Job
+from keyvault.audit.models import Event
+from keyvault.dependents.models import Health
+from keyvault.findings.models import Finding, FindingKind
+from keyvault.inventory.models import DeliveryMode
+from keyvault.providers import base
+from keyvault.rotation import services
+from keyvault.rotation.models import Delivery, Rotation
+from keyvault.usage.models import LoadedVersion
+from keyvault.vault import selectors as versions
+from tests.keyvault.agents import builders
+from tests.keyvault.vault.rows import WORKER
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def reader(cast, key):
+    """An agent among the dependents that reports what it has loaded."""
+    key.delivery_mode = DeliveryMode.PULL
+    key.save()
+    agent = builders.agent(cast)
+    from django.db import transaction
+
+    from keyvault.dependents import services as dependents
+
+    with transaction.atomic():
+        dependents.register(
+            key=key,
+            name=agent.name,
+            agent_id=agent.pk,
+            health=Health.REPORTS,
+            now=cast.now,
+            actor=WORKER,
+        )
+    return agent
+
+
+@pytest.fixture
+def report(key, reader):
+    """Say by heartbeat which version the agent has loaded."""
+
+    def call(number, *, healthy=True):
+        LoadedVersion.objects.update_or_create(
+            key_id=key.pk,
+            agent_id=reader.pk,
+            number=number,
+            defaults={
+                "is_healthy": healthy,
+                "first_at": timezone.now(),
+                "last_at": timezone.now() + timedelta(seconds=1),
+            },
+        )
+
+    return call
+
+
+@pytest.fixture
+def rolled_out(begin, work, report, reader):
+    """A rotation whose new version everybody has; the old one is to run out."""
+    rotation = begin()
+    assert work(rotation).state == "promoting"
+    report(2)
+    return work(rotation)
+
+
+def later(rotation, seconds):
+    """Let time pass for a rotation, by the database's clock."""
+    past = timezone.now() - timedelta(seconds=seconds)
+    Rotation.objects.filter(pk=rotation.pk).update(since=past)
+    Rotation.objects.filter(pk=rotation.pk, quiet_since__isnull=False).update(quiet_since=past)
+
+
+def states(rotation):
+    found = Event.objects.filter(event="rotation.moved", fields__rotation=str(rotation.pk))
+    return list(found.order_by("at").values_list("fields__state", flat=True))
+
+
+def test_a_rotation_runs_to_its_end_and_every_step_is_in_the_ledger(
+    begin, work, rolled_out, key, fake, fresh
+):
+    assert rolled_out.state == "draining"
+    assert len(fake.alive()) == 2, "both versions work until the old one is known to be silent"
+
+    later(rolled_out, 5)
+    done = work(rolled_out)
+
+    assert done.state == "completed"
+    current = versions.current(key.pk)
+    assert (current.number, current.pk) == (2, done.new_id)
+    assert [one.remote_id for one in fake.alive()] == [current.remote_id]
+    assert versions.version(done.old_id).state == "revoked"
+    assert states(done) == [
+        "creating",
+        "created",
+        "validated",
+        "staged",
+        "promoting",
+        "draining",
+        "revoking",
+        "revoke_verified",
+        "completed",
+    ]
+    assert fresh(key).rotation_due_at is not None
+    assert not Job.objects.filter(subject_id=done.pk, state__in=["ready", "held"]).exists()
+
+
+def test_the_old_version_lives_while_it_is_still_read(rolled_out, work, report, fake):
+    later(rolled_out, 5)
+    report(1)
+
+    assert work(rolled_out).state == "draining"
+    assert len(fake.alive()) == 2
+
+
+def test_who_does_not_confirm_holds_the_rotation_and_its_owner_is_told(
+    begin, work, reader, key, fake
+):
+    rotation = begin()
+    work(rotation)
+    later(rotation, 101)
+
+    held = work(rotation)
+
+    assert (held.state, held.cause) == ("held", "unconfirmed")
+    assert reader.name in held.sentence
+    assert len(fake.alive()) == 2
+    assert versions.current(key.pk).number == 2
+    finding = Finding.objects.get(kind=FindingKind.ROTATION, closed_at=None)
+    assert finding.sentence == held.sentence
+
+
+def test_a_held_rotation_goes_on_when_it_is_given_more_time(begin, work, report, key, now):
+    rotation = begin()
+    work(rotation)
+    later(rotation, 101)
+    work(rotation)
+
+    services.extend(rotation_id=rotation.pk, reason="it restarts", actor=WORKER, now=now)
+    report(2)
+
+    assert work(rotation).state == "draining"
+    assert not Finding.objects.filter(kind=FindingKind.ROTATION, closed_at=None).exists()
+
+
+def test_a_dependent_that_is_ill_sends_everybody_back_by_itself(begin, work, report, key, fake):
+    rotation = begin()
+    work(rotation)
+    report(2, healthy=False)
+
+    going = work(rotation)
+    assert (going.state, going.cause) == ("rolling_back", "failed")
+    assert versions.current(key.pk).number == 1
+    assert len(fake.alive()) == 2, "somebody has the new version still"
+
+    report(1)
+    back = work(rotation)
+
+    assert back.state == "rolled_back"
+    current = versions.current(key.pk)
+    assert (current.number, [one.remote_id for one in fake.alive()]) == (1, [current.remote_id])
+    assert versions.version(back.new_id).state == "revoked"
+
+
+def test_a_person_sends_it_back(rolled_out, work, report, key, now):
+    services.roll_back(rotation_id=rolled_out.pk, reason="wrong day", actor=WORKER, now=now)
+    assert work(rolled_out).state == "rolling_back"
+    report(1)
+    assert work(rolled_out).state == "rolled_back"
+    assert versions.current(key.pk).number == 1
+
+
+def test_it_never_goes_back_to_a_credential_that_died(begin, work, report, fake, now):
+    rotation = begin()
+    work(rotation)
+    fake.keys = {
+        remote_id: one
+        for remote_id, one in fake.keys.items()
+        if one.tag.startswith(f"kv-{rotation.pk.hex}")
+    }
+    report(2, healthy=False)
+
+    held = work(rotation)
+
+    assert (held.state, held.cause) == ("held", "old_died")
+    with pytest.raises(services.WrongMoment):
+        services.roll_back(rotation_id=held.pk, reason="no", actor=WORKER, now=now)
+
+
+def test_a_value_that_is_read_by_hand_waits_for_the_word_of_a_person(begin, work, key, fake, now):
+    rotation = begin()
+    assert work(rotation).state == "promoting"
+    delivery = Delivery.objects.get(rotation=rotation)
+    services.confirm(delivery_id=delivery.pk, actor=WORKER, now=now)
+    work(rotation)
+    later(rotation, 5)
+
+    held = work(rotation)
+
+    assert (held.state, held.cause) == ("held", "unobserved")
+    assert len(fake.alive()) == 2
+
+
+def test_a_key_that_is_revoked_meanwhile_ends_its_rotation(rolled_out, work, key):
+    key.state, key.revoked_at = "revoked", timezone.now()
+    key.save()
+
+    ended = work(rolled_out, tries=2)
+
+    assert (ended.state, ended.cause) == ("rolled_back", "key_ended")
+
+
+def test_a_second_rotation_waits_for_the_first(begin, key):
+    first = begin()
+    with pytest.raises(services.AlreadyRotating) as refused:
+        begin()
+    assert refused.value.rotation_id == first.pk
+
+
+def test_a_lost_answer_is_reconciled(begin, work, fake, key):
+    from tests.keyvault.connections.fakes import After
+
+    fake.fail("create", After(base.Ambiguous("no answer")))
+    rotation = begin()
+    assert work(rotation).state == "reconciling"
+
+    assert work(rotation).state == "promoting"
+    assert len(fake.alive()) == 2
+
+
+def test_six_failures_hold_it_and_a_person_has_it_tried_again(begin, work, fake, key, now):
+    fake.fail("create", *[base.Transient("try later")] * 6)
+    rotation = begin()
+
+    held = work(rotation, tries=6)
+    assert (held.state, held.cause, held.held_from) == ("held", "stopped", "creating")
+    assert held.sentence == "try later"
+
+    services.extend(rotation_id=rotation.pk, reason="it is back", actor=WORKER, now=now)
+    assert work(rotation).state == "promoting"
