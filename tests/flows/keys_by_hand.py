@@ -1,10 +1,11 @@
-"""Put a key that agents fetch into a running installation, and move its version.
+"""Put a key that agents fetch into a running installation, and rotate it by hand.
 
     python -m tests.flows.keys_by_hand give AGENT KEY    (the value on standard input)
     python -m tests.flows.keys_by_hand move KEY          (likewise)
 
-Runs in the environment of that installation. There is no way yet to paste a
-second value on the console, so the services of the vault are called.
+Runs in the environment of that installation. `move` calls what the forms of the
+console call: its owner has the key rotated, and pastes the new value as soon as
+the worker asks for it.
 """
 
 # ruff: noqa: E402 - the models can be imported once Django is set up.
@@ -24,12 +25,17 @@ from django.utils import timezone
 
 from approvals.ports import Actor
 from keyvault.accounts.models import User
+from keyvault.actions import rotate_key
 from keyvault.agents.models import Agent
+from keyvault.connections import intake
+from keyvault.connections import selectors as connections
 from keyvault.connections.models import Connection
 from keyvault.crypto.secret import Secret
 from keyvault.inventory import grants
 from keyvault.inventory.models import DeliveryMode, Environment, Key, KeyPermission, KeyState
+from keyvault.providers.base import Issued
 from keyvault.vault import services as vault
+from tests.keyvault.gateway.builders import until
 
 TESTS = Actor("system", "tests", "Tests")
 
@@ -67,17 +73,27 @@ def give(agent_name: str, name: str, value: str) -> None:
             now=now,
             ends_at=now + timedelta(days=1),
         )
-    move(name, value)
+        grants.give_at_go_live(key=key, request_id=uuid4(), actor=TESTS, now=now)
+    _store(key, value)
 
 
 def move(name: str, value: str) -> None:
-    """Make a value the current version of a key."""
-    now, key = timezone.now(), Key.objects.get(name=name)
+    """Rotate a key of alice and paste the new value."""
+    alice = User.objects.get(username="alice")
+    rotate_key.ask(person=alice, name=name, reason="The vendor asks for it.", now=timezone.now())
+    key = Key.objects.get(name=name)
+    until(lambda: connections.awaits_intake(key.pk), 30)
+    intake.intake(key=key, person=alice, typed={"value": value}, now=timezone.now())
+
+
+def _store(key: Key, value: str) -> None:
+    now = timezone.now()
+    issued = Issued(f"by-hand-{uuid4()}", material={"value": Secret.of(value)})
     credential = vault.Credential(
-        remote_id=f"by-hand-{uuid4()}",
-        remote={},
-        public={},
-        material={"value": Secret.of(value)},
+        remote_id=issued.remote_id,
+        remote=issued.to_json(),
+        public=issued.public,
+        material=issued.material,
     )
     with transaction.atomic():
         version = vault.begin(key_id=key.pk, request_id=uuid4(), server={}, now=now, actor=TESTS)
