@@ -89,6 +89,7 @@ def value(answer: Answer, name: str, where: str) -> Value:
         key=name,
         version=int(said["version"]),
         etag=str(said.get("etag") or answer.headers.get("etag", "")),
+        public={str(field): str(text) for field, text in said.get("public", {}).items()},
         secrets={str(field): Secret.of(str(text)) for field, text in fields.items()},
         expires_at=_moment(said.get("expires_at")),
         not_after=_moment(said.get("not_after")),

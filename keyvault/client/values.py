@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from keyvault.crypto.secret import Secret
@@ -24,7 +24,8 @@ class NoSuchField(LookupError):
 class Value:
     """A key's current version. Printing, formatting and pickling never show what it holds.
 
-    `expires_at` is when the provider ends it, `not_after` until when keyvault
+    `public` is what belongs to the value and is no secret, such as a user name that
+    changes with the version. `expires_at` is when the provider ends it, `not_after` until when keyvault
     lets an answer be kept; both may be None.
     """
 
@@ -32,6 +33,7 @@ class Value:
     version: int
     etag: str
     secrets: Mapping[str, Secret]
+    public: Mapping[str, str] = field(default_factory=dict)
     expires_at: datetime | None = None
     not_after: datetime | None = None
 
@@ -41,7 +43,12 @@ class Value:
         return tuple(self.secrets)
 
     def reveal(self, field: str | None = None) -> str:
-        """Return the plain text, of one field where there are several. Raises NoSuchField."""
+        """Return the plain text, of one field where there are several. Raises NoSuchField.
+
+        A field of `public` is found here, too.
+        """
+        if field is not None and field in self.public and field not in self.secrets:
+            return self.public[field]
         if field is None and len(self.secrets) != 1:
             raise NoSuchField(self.key, self.fields, None)
         if field is not None and field not in self.secrets:

@@ -37,13 +37,17 @@ class Answer(NamedTuple):
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
-    """What is said of one key beside its value. `not_after`: when the reader's right to it ends."""
+    """What is said of one key beside its value. `not_after`: when the reader's right to it ends.
+
+    `public`: what belongs to the value and is no secret; it changes with the version.
+    """
 
     name: str
     number: int
     expires_at: datetime | None
     not_after: datetime | None
     etag: str
+    public: dict[str, str]
 
 
 def facts(name: str, entry: Entry, version: Version, not_after: datetime | None) -> Facts:
@@ -53,7 +57,7 @@ def facts(name: str, entry: Entry, version: Version, not_after: datetime | None)
     if expires_at and last and expires_at < last:
         last = expires_at
     etag = f'"{version.number}.{int(last.timestamp()) if last else 0:x}"'
-    return Facts(name, version.number, expires_at, last, etag)
+    return Facts(name, version.number, expires_at, last, etag, version.public)
 
 
 def of_json(status: int, content: object) -> Answer:
@@ -90,13 +94,15 @@ def of_body(body: bytearray) -> Answer:
 
 
 def write_key(body: bytearray, found: Facts, values: Mapping[str, bytearray]) -> None:
-    """Write one key: a single value as `value`, several as `fields`."""
+    """Write one key: a single value as `value`, several as `fields`, and what is no secret."""
     body += b'{"key":"%b","version":%d,' % (found.name.encode(), found.number)
     if len(values) == 1:
         body += b'"value":'
         write_text(body, next(iter(values.values())))
     else:
         write_fields(body, values)
+    if found.public:
+        body += b',"public":%b' % encode(found.public)
     body += b',"expires_at":%b,"not_after":%b,"etag":%b}' % (
         encode(found.expires_at),
         encode(found.not_after),

@@ -22,11 +22,15 @@ class Grant(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One version that may be read: its sealed values by the names of their fields."""
+    """One version that may be read: its sealed values by the names of their fields.
+
+    `public` is what goes with them and is no secret, such as the user name.
+    """
 
     number: int
     is_current: bool
     expires_at: datetime | None
+    public: dict[str, str]
     fields: dict[str, bytes]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +35,7 @@ WHERE key_id = ANY(%s) AND permission = 'use' AND user_id IS NULL AND ended_at I
     AND (ends_at IS NULL OR ends_at > clock_timestamp())
 """
 _VERSIONS = """
-SELECT v.key_id, v.number, v.state = 'current', v.expires_at, s.field, s.blob
+SELECT v.key_id, v.number, v.state = 'current', v.expires_at, v.public, s.field, s.blob
 FROM keyvault_version v JOIN keyvault_sealed s
     ON s.subject_kind = 'key' AND s.subject_id = v.key_id AND s.number = v.number
 WHERE v.key_id = ANY(%s) AND v.state IN ('current', 'previous')
@@ -132,24 +131,25 @@ def _grants(rows: Iterable[tuple[Any, ...]]) -> dict[UUID, tuple[Grant, ...]]:
 def _versions(rows: Iterable[tuple[Any, ...]]) -> dict[UUID, tuple[Version, ...]]:
     """Gather the fields of each version; the rows come in the order of key and number."""
     found: dict[UUID, tuple[Version, ...]] = defaultdict(tuple)
-    for key, number, is_current, expires_at, fields in _by_version(rows):
-        found[key] += (Version(number, is_current, expires_at, fields),)
+    for (key, *version), fields in _by_version(rows):
+        found[key] += (Version(*version, fields=fields),)
     return found
 
 
 def _by_version(
     rows: Iterable[tuple[Any, ...]],
-) -> Iterator[tuple[UUID, int, bool, datetime | None, dict[str, bytes]]]:
+) -> Iterator[tuple[tuple[Any, ...], dict[str, bytes]]]:
+    """Yield what is said of each version once, with its sealed fields."""
     last: tuple[Any, ...] = ()
     fields: dict[str, bytes] = {}
     for *version, field, blob in rows:
         if tuple(version) != last:
             if last:
-                yield *last, fields
+                yield last, fields
             last, fields = tuple(version), {}
         fields[field] = blob
     if last:
-        yield *last, fields
+        yield last, fields
 
 
 async def _all(link: Link, statement: str, *arguments: object) -> list[tuple[Any, ...]]:

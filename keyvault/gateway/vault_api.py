@@ -174,5 +174,9 @@ def _of_secret(found: Facts, values: Values, request_id: str) -> Answer:
     for number, (field, value) in enumerate(values.items()):
         body += (b"," if number else b"") + answers.encode(field) + b":"
         answers.write_text(body, value)
+    # A client of Vault looks for a whole login in one place.
+    for name, text in found.public.items():
+        if name not in values:
+            body += b",%b:%b" % (answers.encode(name), answers.encode(text))
     body += b"}}}"
     return answers.of_body(body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -34,7 +35,7 @@ class Deal:
         return {"Authorization": f"Bearer {self.token}"}
 
 
-def delivered(cast: Cast, name: str = "ledger-reader", value: str = "s3cret-1", **more: str) -> Key:
+def delivered(cast: Cast, name: str = "ledger-reader", value: str = "s3cret-1", **more) -> Key:
     """Return a live key that is delivered by API, with a current version."""
     key = inventory.live(cast, name=name)
     Key.objects.filter(pk=key.pk).update(delivery_mode=DeliveryMode.PULL)
@@ -42,10 +43,14 @@ def delivered(cast: Cast, name: str = "ledger-reader", value: str = "s3cret-1", 
     return key
 
 
-def add_version(cast: Cast, key: Key, value: str, **more: str):
-    """Store a new version and make it current; return it."""
+def add_version(
+    cast: Cast, key: Key, value: str, *, public: Mapping[str, str] | None = None, **more: str
+):
+    """Store a new version and make it current; return it. `public`: what is no secret of it."""
     material = {"value": Secret.of(value)} | {k: Secret.of(v) for k, v in more.items()}
-    credential = Credential(remote_id=f"remote-{uuid4()}", remote={}, public={}, material=material)
+    credential = Credential(
+        remote_id=f"remote-{uuid4()}", remote={}, public=public or {}, material=material
+    )
     with transaction.atomic():
         version = vault.begin(
             key_id=key.pk, request_id=uuid4(), server={}, now=cast.now, actor=agents.TESTS
@@ -60,7 +65,7 @@ def add_version(cast: Cast, key: Key, value: str, **more: str):
         return vault.promote(version_id=version.pk, now=cast.now, actor=agents.TESTS)
 
 
-def deal(cast: Cast, name: str = "ledger-reader", value: str = "s3cret-1", **more: str) -> Deal:
+def deal(cast: Cast, name: str = "ledger-reader", value: str = "s3cret-1", **more) -> Deal:
     """Return an agent that may read a key, and a token of it."""
     key, agent = delivered(cast, name, value, **more), agents.agent(cast)
     grant, issued = agents.granted(cast, agent, key), agents.token(cast, agent)

@@ -71,6 +71,15 @@ def test_several_values_come_as_fields(gateway, cast):
     assert "value" not in found
 
 
+def test_what_belongs_to_a_value_and_is_no_secret_comes_with_it(gateway, cast):
+    deal = builders.deal(cast, public={"username": "orders_a", "host": "db.example.com"})
+
+    found = _first(gateway, deal).json()
+
+    assert found["value"] == "s3cret-1"
+    assert found["public"] == {"username": "orders_a", "host": "db.example.com"}
+
+
 def test_a_copy_that_is_current_is_not_sent_or_recorded_again(gateway, cast):
     deal = builders.deal(cast)
     etag = _first(gateway, deal).headers["etag"]

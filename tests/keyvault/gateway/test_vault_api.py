@@ -21,7 +21,7 @@ from tests.keyvault.gateway import builders
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def _deal(cast, value: str = "s3cret-1", **more: str) -> builders.Deal:
+def _deal(cast, value: str = "s3cret-1", **more) -> builders.Deal:
     """Return a deal that no earlier test has left in the shared gateway."""
     key = builders.delivered(cast, f"key-{uuid4().hex[:12]}", value, **more)
     agent = agents.agent(cast, f"bot-{uuid4().hex[:12]}")
@@ -80,6 +80,15 @@ def test_hvac_reads_several_fields_and_versions_by_number(gateway, cast):
         assert _secret(client, deal.key.name, version=0)["metadata"]["version"] == 2
         with pytest.raises(hvac.exceptions.InvalidPath):
             _secret(client, deal.key.name, version=3)
+
+
+def test_hvac_finds_the_user_name_beside_the_password(gateway, cast):
+    deal = _known(gateway, _deal(cast, public={"username": "orders_a", "value": "not this"}))
+
+    with vault(gateway, deal.token) as client:
+        found = _secret(client, deal.key.name)
+
+    assert found["data"] == {"value": "s3cret-1", "username": "orders_a"}
 
 
 def test_hvac_is_told_of_its_token_and_never_given_it_back(gateway, cast):
