@@ -6,7 +6,7 @@ A rotation is begun by a trigger and then moved by its job alone. What people do
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -210,12 +210,21 @@ def confirm(*, delivery_id: int, actor: Actor, now: datetime) -> None:
         _go_on(rotation)
 
 
-def excuse(*, delivery_id: int, reason: str, actor: Actor, now: datetime) -> None:
+def excuse(
+    *,
+    delivery_id: int,
+    reason: str,
+    actor: Actor,
+    now: datetime,
+    admit: Callable[[], object] = lambda: None,
+) -> None:
     """Go on without waiting for one dependent, for a reason that is kept. Outermost.
 
-    Raises WrongMoment, NotVisible.
+    `admit` runs first in the transaction and uses up the proof of a fresh factor.
+    Raises WrongMoment, NotVisible, and what `admit` raises.
     """
     with transaction.atomic(durable=True):
+        admit()
         delivery, rotation = _delivery(delivery_id)
         Delivery.objects.filter(pk=delivery.pk).update(
             state=DeliveryState.EXCUSED, note=reason, confirmed_by=actor.label
