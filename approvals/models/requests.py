@@ -18,8 +18,8 @@ class Request(models.Model):
 
     `plan_digest` covers payload, plan, requester, policy version, nonce, reason
     and ticket (`digests.plan_material`). `roles` keeps who held the host's roles
-    at submission: who came later never counts. `asked_by` is a machine that asked
-    on the requester's behalf, as a snapshot.
+    at submission: who came later never counts; and who answered for the machine that
+    asked. `asked_by` is that machine, which asked on the requester's behalf, as a snapshot.
     """
 
     class State(models.TextChoices):

@@ -14,7 +14,7 @@ BAR = timedelta(hours=24)
 ANY_TEAM = ""
 
 SELF = "You asked for this, so somebody else must decide."
-BEHIND = "A machine that you answer for asked for this, so somebody else must decide."
+BEHIND = "A machine asked for this, and you answered for it then or do now: others must decide."
 LINKED = "Another account of yours asked for this, so somebody else must decide."
 INACTIVE = "This account is not active."
 NOT_ENROLLED = "Enrol a second factor first: every decision is signed with one."
@@ -31,7 +31,7 @@ class Facts:
 
     roles: who holds each host role now. roles_then: who held it at submission.
     teams: host role to the groups it stands for, where the host named them.
-    behind: who answers for the machine that asked, if one did.
+    behind: who answers for the machine that asked, if one did, or did so when it asked.
     """
 
     requester_id: UUID
@@ -153,7 +153,8 @@ def _bar(person: UUID, rules: Rules, facts: Facts, alias: Mapping[UUID, UUID]) -
     if alias.get(person, person) in {alias.get(one, one) for one in facts.behind}:
         return BEHIND
     for role in sorted(rules.exclude):
-        if person in facts.roles.get(role, frozenset()):
+        kept_out = {alias.get(one, one) for one in facts.roles.get(role, frozenset())}
+        if alias.get(person, person) in kept_out:
             return EXCLUDED.format(role=role.replace("_", " "))
     return _unfit(facts.standings.get(person), facts)
 

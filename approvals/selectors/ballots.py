@@ -16,6 +16,9 @@ from approvals.policy.yielding import step_back
 
 TEAM_ATTRIBUTES = {"owner_team": "team"}
 ACCOUNTS_OF_A_HUMAN = 8
+# Beside the host's roles a request keeps who answered for the machine that asked: whoever
+# hands the machine over meanwhile cannot then agree to what it asked in their time.
+BEHIND = "behind_asker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,7 @@ def gather(
     groups = rules.groups.union(*teams.values()) if teams else rules.groups
     members = directory.members(sorted(groups))
     behind = directory.answering_for([asked_by])[asked_by] if asked_by else frozenset[UUID]()
+    behind |= (roles_then or {}).get(BEHIND, frozenset())
     everybody = {requester_id, *behind, *_named(rules), *(row.person_id for row in members)}
     everybody.update(*roles.values())
     return Facts(

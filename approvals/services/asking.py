@@ -15,6 +15,7 @@ from approvals import digests, ports, queue
 from approvals.models import PolicyVersion, Request, Revision
 from approvals.policy.rules import Auto, Rules
 from approvals.selectors import access_request, ballots, deciders
+from approvals.selectors.ballots import BEHIND
 from approvals.services import states
 from approvals.services.states import BadText, Closed, check_text
 
@@ -97,7 +98,7 @@ def revise(
     request.revision += 1
     request.state = Request.State.PENDING
     _word(request, action, version=version, now=now)
-    if (request.subject_id, request.attributes) != before or not request.roles:
+    if (request.subject_id, request.attributes) != before or not set(request.roles) - {BEHIND}:
         request.roles = _roles(request, action, rules, now=now)
     request.save()
     author = ports.directory().actor(person.pk)
@@ -194,7 +195,10 @@ def _word(request: Request, action: ports.Action, *, version: PolicyVersion, now
 def _roles(
     request: Request, action: ports.Action, rules: Rules, *, now: datetime
 ) -> dict[str, list[str]]:
-    """Return who holds the host's roles at this moment."""
+    """Return who holds the host's roles at this moment, and who answers for the machine that asks.
+
+    Whoever has answered for it at an earlier revision stays.
+    """
     facts = ballots.gather(
         rules,
         requester_id=request.requester_id,
@@ -203,8 +207,11 @@ def _roles(
         roles=ballots.roles_of(action, rules),
         roles_then=None,
         now=now,
+        asked_by=request.asked_by,
     )
-    return {role: sorted(map(str, people)) for role, people in facts.roles.items()}
+    held = {role: sorted(map(str, people)) for role, people in facts.roles.items()}
+    behind = set(map(str, facts.behind)) | set(request.roles.get(BEHIND, ()))
+    return held | {BEHIND: sorted(behind)} if behind else held
 
 
 def _route(request: Request, rules: Rules, *, now: datetime) -> None:

@@ -23,6 +23,7 @@ from keyvault.inventory.models import Grant, Key
 JSON = Any
 
 OWNERS = "agent_owner"
+NEW_OWNER, NEW_BACKUP = "new_owner", "new_backup_owner"
 LONG = timedelta(days=90)
 OUTSIDE = "Reads outside text"
 

@@ -27,6 +27,8 @@ SANDBOX_TITLE = "Sandbox"
 # A policy that is there already is never written again, so acts that came later have their own.
 _KEYS = ["key.create", "key.revoke"]
 _READERS = ["grant.give", "agent.join", "trust.bind"]
+# Whoever is to answer for an agent could read through it, and never agrees to that.
+_NEW_OWNERS = [about_agents.NEW_OWNER, about_agents.NEW_BACKUP]
 _ANOTHER_ADMINISTRATOR = {"name": "Another administrator", "groups": [ADMINISTRATORS]}
 # Outside protected environments an administrator may stand in, so that a young
 # installation, which has no security team yet, is never stuck.
@@ -112,6 +114,30 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "stages": [_ONE_OF_THEM],
         "step_back": [about_agents.OWNERS],
         "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "Owners of agents in protected environments",
+        "scope": {"kind": ["agent.change_owner"], "protected": ["yes"]},
+        # The new owner is of the agent's team, so a small team has nobody left to decide.
+        "stages": [
+            {"name": "Security", "groups": [SECURITY]},
+            {
+                "name": "Owner's team or another administrator",
+                "roles": ["owner_team"],
+                "fallback": [ADMINISTRATORS],
+            },
+        ],
+        "different_teams": True,
+        "exclude": _NEW_OWNERS,
+        "step_back": [about_agents.OWNERS],
+    },
+    {
+        "name": "Owners of agents elsewhere",
+        # Nobody acts alone here, not even in solo mode: it would be for themselves.
+        "scope": {"kind": ["agent.change_owner"]},
+        "stages": [_ONE_OF_THEM],
+        "exclude": _NEW_OWNERS,
+        "step_back": [about_agents.OWNERS],
     },
     {
         "name": "Reveals in protected environments",

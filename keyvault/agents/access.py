@@ -4,6 +4,8 @@ Owner and backup owner answer for an agent, and only they give it ways to prove
 itself: whoever adds one can read, through the agent, every key that it may use
 (R34). An administrator therefore manages an agent and never equips it. The team
 sees it, auditors see every agent, and whoever is on duty can stop every one.
+While one of the two is active, only they ask for another owner; once neither
+is, an administrator or a member of the team does, so that no agent is stuck.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class AgentPermission(StrEnum):
     SUSPEND = "suspend"
     MANAGE = "manage"
     EQUIP = "equip"
+    HAND_OVER = "hand_over"
 
 
 OWNER_PERMISSIONS = frozenset(AgentPermission)
@@ -33,7 +36,7 @@ TEAM_PERMISSIONS = frozenset({AgentPermission.VIEW})
 ROLE_PERMISSIONS: dict[str, frozenset[AgentPermission]] = {
     AUDITORS: frozenset({AgentPermission.VIEW}),
     RESPONDERS: frozenset({AgentPermission.VIEW, AgentPermission.SUSPEND}),
-    ADMINISTRATORS: OWNER_PERMISSIONS - {AgentPermission.EQUIP},
+    ADMINISTRATORS: OWNER_PERMISSIONS - {AgentPermission.EQUIP, AgentPermission.HAND_OVER},
 }
 ON_DUTY = (ADMINISTRATORS, RESPONDERS)
 
@@ -64,12 +67,23 @@ def permissions(person: User, agent: Agent) -> frozenset[AgentPermission]:
     held = frozenset[AgentPermission]().union(*_by_role(person))
     if answers_for(person, agent):
         return held | OWNER_PERMISSIONS
-    return held | TEAM_PERMISSIONS if _in_team(person, agent) else held
+    in_team = _in_team(person, agent)
+    if in_team:
+        held |= TEAM_PERMISSIONS
+    if is_orphan(agent) and (in_team or people.has_role(person, ADMINISTRATORS)):
+        held |= {AgentPermission.HAND_OVER}
+    return held
 
 
 def answers_for(person: User, agent: Agent) -> bool:
     """Say whether a person owns an agent or stands in for its owner."""
     return person.pk in {agent.owner_id, agent.backup_owner_id}
+
+
+def is_orphan(agent: Agent) -> bool:
+    """Say whether nobody who is active owns an agent or stands in for its owner."""
+    backup = agent.backup_owner
+    return not agent.owner.is_active and not (backup is not None and backup.is_active)
 
 
 def is_on_duty(person: User, agent: Agent) -> bool:

@@ -136,9 +136,8 @@ def problems(agent: Agent, *, has_ending: bool, now: datetime) -> tuple[str, ...
     """Return what a person should look at: orphan, ending, idle. A retired agent has none."""
     if agent.state == AgentState.RETIRED:
         return ()
-    backup = agent.backup_owner
     checks = {
-        ORPHAN: not agent.owner.is_active and not (backup and backup.is_active),
+        ORPHAN: access.is_orphan(agent),
         ENDING: has_ending,
         UNUSED: agent.state == AgentState.ACTIVE
         and (agent.last_seen_at or agent.created_at) <= now - IDLE,

@@ -115,6 +115,9 @@ EVENTS: dict[str, frozenset[str]] = {
     # agents
     "agent.registered": frozenset({"team", "owner", "backup_owner", "reads_outside_text"}),
     "agent.changed": frozenset({"fields"}),
+    "agent.owner_changed": frozenset(
+        {"owner", "backup_owner", "owner_before", "backup_owner_before"}
+    ),
     "agent.joined": frozenset({"group"}),
     "agent.left": frozenset({"group"}),
     "agent.suspended": frozenset({"cause"}),

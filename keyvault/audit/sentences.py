@@ -53,6 +53,7 @@ SENTENCES: Mapping[str, str] = {
     # agents
     "agent.registered": "{actor} registered the agent {subject}.",
     "agent.changed": "{actor} changed what is said of the agent {subject}.",
+    "agent.owner_changed": "Other people answer for the agent {subject} now.",
     "agent.joined": "The agent {subject} joined {group}.",
     "agent.left": "{actor} took the agent {subject} out of {group}.",
     "agent.suspended": "{actor} suspended the agent {subject}: {cause}.",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from django.urls import path
 
-from keyvault.web import agent_access, agent_clients, agent_page, agent_stops, agents
+from keyvault.web import (
+    agent_access,
+    agent_clients,
+    agent_owner,
+    agent_page,
+    agent_stops,
+    agents,
+)
 
 _ONE = "agents/<slug:name>/"
 
@@ -17,6 +24,7 @@ urlpatterns = [
         for tab in (agent_page.AUTHENTICATION, agent_page.HISTORY)
     ),
     path(f"{_ONE}edit/", agents.edit, name="agent-edit"),
+    path(f"{_ONE}owner/", agent_owner.change, name="agent-owner"),
     *(
         path(f"{_ONE}{act}/", agent_stops.stop, {"act": act}, name=f"agent-{act}")
         for act in agent_stops.ACTS

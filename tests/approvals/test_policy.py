@@ -250,6 +250,21 @@ def test_a_policy_may_keep_the_owner_from_deciding():
     assert "owner" in why_not(known, BOB, rules)
 
 
+@pytest.mark.parametrize(("kept", "account"), [(BOB, CAROL), (CAROL, BOB), (BOB, BOB)])
+def test_whom_a_policy_keeps_from_deciding_does_not_decide_by_another_account(kept, account):
+    rules = Rules(
+        name="r", stages=(Stage("s", groups=("security",)),), exclude=frozenset({"owner"})
+    )
+    linked = {BOB: standing(BOB, linked=frozenset({CAROL}))}
+    known = facts(
+        [(BOB, "security"), (CAROL, "security"), (DAN, "security")],
+        roles={"owner": frozenset({kept})},
+        standings=linked,
+    )
+    assert "owner" in why_not(known, account, rules)
+    assert why_not(known, DAN, rules) == ""
+
+
 def test_a_stranger_is_told_that_and_nothing_else():
     assert why_not(house(), EVE) == eligibility.STRANGER
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from django.db import transaction
 from playwright.sync_api import expect
 
+from keyvault.accounts import services as accounts
 from keyvault.agents import tokens
 from keyvault.agents.models import Agent
 from tests import cast as people
@@ -79,6 +81,31 @@ def test_the_column_beside_the_form_follows_what_is_chosen(house, signed_in_page
     page.get_by_label("Reason").fill("It pays refunds.")
     page.get_by_role("button", name="Send for approval").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("ledger-reader")
+
+
+def test_an_agent_that_nobody_answers_for_gets_an_owner(house, signed_in_page, judged):
+    cast = house.cast
+    builders.agent(cast, backup_owner=None)
+    with transaction.atomic():
+        accounts.deactivate(user=cast.alice, now=house.now, actor=builders.TESTS)
+    page = signed_in_page(cast.frank)
+    page.goto("/agents/refund-bot/")
+    expect(page.get_by_text("Nobody who is active answers for this agent.")).to_be_visible()
+    judged(page, "agent-orphan")
+
+    page.get_by_role("link", name="No living owner").press("Enter")
+    expect(page.get_by_text("Alice is deactivated, and there is no backup owner")).to_be_visible()
+    judged(page, "agent-owner-orphan")
+    page.get_by_label("Owner", exact=True).select_option(label="Carol (carol)")
+    page.get_by_label("Backup owner").select_option(label="Erin (erin)")
+    page.get_by_label("Reason").fill("Alice has left, Carol runs it now.")
+    page.get_by_role("button", name="Send for approval").press("Enter")
+
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Carol answers for refund-bot")
+    judged(page, "agent-owner-request")
+    reader = signed_in_page(cast.carol)
+    reader.goto(page.url)
+    expect(reader.get_by_text("The policy keeps the new owner of this")).to_be_visible()
 
 
 def test_without_scripts_an_agent_is_registered_and_stopped(house, signed_in_page):

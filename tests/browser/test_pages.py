@@ -61,6 +61,7 @@ PAGES = {
     "agent-authentication": ("alice", _at("agent-authentication", "refund-bot")),
     "agent-history": ("alice", _at("agent-history", "refund-bot")),
     "agent-edit": ("alice", _at("agent-edit", "refund-bot")),
+    "agent-owner": ("alice", _at("agent-owner", "refund-bot")),
     "agent-suspend": ("alice", _at("agent-suspend", "refund-bot")),
     "agent-access": ("alice", _at("agent-access", "refund-bot")),
     "agent-join": ("alice", _at("agent-join", "refund-bot")),

@@ -13,11 +13,11 @@ from keyvault.agents.models import Agent
 from tests.keyvault.agents import builders
 
 pytestmark = pytest.mark.django_db
-VIEW, SUSPEND, MANAGE, EQUIP = AgentPermission
+VIEW, SUSPEND, MANAGE, EQUIP, HAND_OVER = AgentPermission
 
 RIGHTS = {
-    "alice": {VIEW, SUSPEND, MANAGE, EQUIP},
-    "carol": {VIEW, SUSPEND, MANAGE, EQUIP},
+    "alice": {VIEW, SUSPEND, MANAGE, EQUIP, HAND_OVER},
+    "carol": {VIEW, SUSPEND, MANAGE, EQUIP, HAND_OVER},
     "dave": {VIEW},
     "erin": {VIEW, SUSPEND},
     "frank": {VIEW, SUSPEND, MANAGE},
@@ -58,6 +58,22 @@ def test_r34_no_role_gives_an_agent_a_way_to_prove_itself(cast):
 
     for person in (cast.frank, cast.erin, cast.dave):
         assert EQUIP not in access.permissions(person, agent)
+
+
+def test_r34_once_nobody_answers_for_an_agent_its_team_and_administrators_ask_for_an_owner(cast):
+    agent = builders.agent(cast, owner=cast.bob, backup_owner=cast.mallory)
+    for gone in (cast.bob, cast.mallory):
+        assert not access.is_orphan(agent)
+        for person in (cast.alice, cast.frank):
+            assert HAND_OVER not in access.permissions(person, agent)
+        gone.is_active = False
+
+    assert access.is_orphan(agent)
+    assert access.permissions(cast.alice, agent) == {VIEW, HAND_OVER}
+    assert access.permissions(cast.frank, agent) == {VIEW, SUSPEND, MANAGE, HAND_OVER}
+    for person in (cast.dave, cast.erin, cast.grace, cast.mallory):
+        is_administrator = person == cast.grace
+        assert (HAND_OVER in access.permissions(person, agent)) == is_administrator
 
 
 def test_a_deactivated_owner_may_do_nothing(cast):

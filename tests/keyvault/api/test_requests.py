@@ -313,7 +313,7 @@ def test_an_agent_without_a_living_owner_asks_for_nobody(house, as_, bot):
     assert kind_of(as_(bot).post("/requests", creation())) == "forbidden"
 
 
-def test_r15_neither_the_owner_nor_whoever_answers_for_the_agent_now_decides(house, as_):
+def test_r15_neither_the_owner_nor_whoever_answers_or_answered_for_the_agent_decides(house, as_):
     cast = house.cast
     bot = builders.agent(cast, owner=cast.alice, backup_owner=cast.bob)
     people.join(cast.alice, "security", now=cast.now - people.JOINED_AGO)
@@ -324,10 +324,11 @@ def test_r15_neither_the_owner_nor_whoever_answers_for_the_agent_now_decides(hou
     with pytest.raises(services.NotEligible):
         house.say(cast.bob, row)
 
-    Agent.objects.filter(pk=bot.pk).update(backup_owner=None)
-    assert selectors.standing(row, cast.bob, now=cast.now).may
-    Agent.objects.filter(pk=bot.pk).update(owner=cast.bob)
-    assert selectors.standing(row, cast.bob, now=cast.now).why_not == eligibility.BEHIND
+    # Whoever could make it ask is not freed by handing it over, and whoever takes it is barred.
+    assert selectors.standing(row, cast.carol, now=cast.now).may
+    Agent.objects.filter(pk=bot.pk).update(backup_owner=cast.carol)
+    for person in (cast.bob, cast.carol):
+        assert selectors.standing(row, person, now=cast.now).why_not == eligibility.BEHIND
 
 
 def test_r15_an_account_linked_to_the_agents_backup_decides_neither(house, as_):

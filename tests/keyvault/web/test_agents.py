@@ -31,6 +31,7 @@ MAY = {
     "authentication/": SEES,
     "history/": SEES,
     "edit/": MANAGES,
+    "owner/": {"alice", "carol"},
     "suspend/": MANAGES | {"erin"},
     "resume/": MANAGES | {"erin"},
     "retire/": MANAGES,
