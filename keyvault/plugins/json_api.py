@@ -63,7 +63,7 @@ class JsonApi:
         self.ctx.remaining()
         reply = self.ctx.http.request("GET", url, headers=self.headers)
         if reply.status not in _OK:
-            raise _refusal(reply, is_change=False)
+            raise refusal(reply, is_change=False)
         found = _object(reply)
         if found is None:
             raise Transient("The API gave no usable answer; nothing was changed.")
@@ -82,7 +82,7 @@ class JsonApi:
         self.ctx.remaining()
         reply = self.ctx.http.request(method, _join(self.base, path), headers=headers, body=sent)
         if reply.status not in _OK:
-            raise _refusal(reply, is_change=True)
+            raise refusal(reply, is_change=True)
         found = _object(reply) if reply.body else {}
         if found is None:
             raise Ambiguous("The API gave no usable answer to a change.")
@@ -118,7 +118,7 @@ def _object(reply: Reply) -> Mapping[str, JSON] | None:
     return found if isinstance(found, dict) else None
 
 
-def _refusal(reply: Reply, *, is_change: bool) -> ProviderError:
+def refusal(reply: Reply, *, is_change: bool) -> ProviderError:
     """Return what a status outside 200 to 299 means, in our own words."""
     said = f"The API answered {reply.status}"
     if reply.status >= _SERVER_FAULT or reply.status == _TIMEOUT:

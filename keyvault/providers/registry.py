@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
 from keyvault.providers.cloudflare import Cloudflare
+from keyvault.providers.generic_http import GenericHttp
 from keyvault.providers.manual import Manual
 from keyvault.providers.postgresql import PostgreSQL
 from keyvault.providers.valkey import Valkey
@@ -19,7 +20,7 @@ __all__ = ["GROUP", "BadPlugin", "UnknownKind", "kinds", "load", "provider", "re
 
 GROUP = "keyvault.providers"
 _registry: Registry[Provider] = Registry(
-    GROUP, "provider", (PostgreSQL, Valkey, Cloudflare, Manual), lambda made: made.kind
+    GROUP, "provider", (PostgreSQL, Valkey, Cloudflare, GenericHttp, Manual), lambda made: made.kind
 )
 
 
