@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -104,6 +105,15 @@ def header_text(secret: Secret | None, what: str) -> str:
     if not _VISIBLE.fullmatch(value):
         raise Misconfigured(f"The {what} is missing or holds spaces or other such characters.")
     return value.decode("ascii")
+
+
+def instant(text: JSON) -> datetime | None:
+    """Return a time of RFC 3339, or None for none, for nonsense and for one without an offset."""
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is not None else None
 
 
 def _join(base: str, path: str) -> str:

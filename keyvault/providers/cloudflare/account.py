@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Self
 
-from keyvault.plugins.json_api import JsonApi, header_text, segment
+from keyvault.plugins.json_api import JsonApi, header_text, instant, segment
 from keyvault.providers.base import (
     JSON,
     Ambiguous,
@@ -53,7 +52,8 @@ class Account:
         if not ID.fullmatch(account_id):
             raise Misconfigured("The account must be its id there: 32 of 0-9 and a-f.")
         base = str(ctx.config.get("url") or URL)
-        return cls(JsonApi(ctx, base, {"authorization": f"Bearer {token}"}), account_id)
+        headers = {"authorization": f"Bearer {token}", "user-agent": "keyvault"}
+        return cls(JsonApi(ctx, base, headers), account_id)
 
     def permission_groups(self) -> Mapping[str, str]:
         """Return the names of the permission groups of this account by id."""
@@ -96,7 +96,7 @@ class Account:
         tokens falls is given up rather than believed.
         """
         number, before = _position(cursor)
-        query = {"page": number, "per_page": _PAGE, "direction": "asc"}
+        query: dict[str, str | int] = {"page": number, "per_page": _PAGE, "direction": "asc"}
         answer = self.api.read(self._path, query)
         keys = tuple(map(_key, _listing(answer)))
         total = _total(answer)
@@ -119,15 +119,6 @@ class Account:
     @property
     def _path(self) -> str:
         return f"/accounts/{self.account_id}/tokens"
-
-
-def moment(text: JSON) -> datetime | None:
-    """Return a time of RFC 3339, or None for none, for nonsense and for one without an offset."""
-    try:
-        found = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return found if found is not None and found.tzinfo is not None else None
 
 
 def _position(cursor: str | None) -> tuple[int, int]:
@@ -169,7 +160,7 @@ def _key(entry: Mapping[str, JSON]) -> RemoteKey:
         token_id,
         tag=name if _TAG.fullmatch(name) else None,
         is_enabled=entry.get("status") == "active",
-        created_at=moment(entry.get("issued_on")),
-        last_used_at=moment(entry.get("last_used_on")),
+        created_at=instant(entry.get("issued_on")),
+        last_used_at=instant(entry.get("last_used_on")),
         hint=name[:120],
     )

@@ -61,6 +61,9 @@ class Request:
                 f"{entry.at('path')} must begin with / and be a plain path; what follows a ? "
                 "belongs into query."
             )
+        headers = entry.entry("headers").members
+        if len({name.lower() for name in headers}) != len(headers):
+            raise Misconfigured(f"{entry.at('headers')} has one header twice.")
         body = entry.get("body")
         if body is not None and method in {"GET", "DELETE"}:
             raise Misconfigured(f"{entry.at('body')} has no place in a {method} request.")
@@ -73,7 +76,7 @@ class Request:
             },
             {
                 name: _header(text, entry.at(f"headers.{name}"), name, variables)
-                for name, text in entry.entry("headers").members.items()
+                for name, text in headers.items()
             },
             None if body is None else Body.parse(body, entry.at("body"), variables),
         )
@@ -99,7 +102,10 @@ class Request:
         url = base + self.path.fill(values, quoted=_segment)
         if query:
             url += f"?{urlencode(query)}"
-        headers = {name: _line(name, text.fill(values)) for name, text in self.headers.items()}
+        headers = {
+            name.lower(): _line(name, text.fill(values)) for name, text in self.headers.items()
+        }
+        headers.setdefault("user-agent", "keyvault")
         body = None
         if self.body is not None:
             body = json.dumps(self.body.fill(values)).encode()

@@ -80,9 +80,10 @@ class Vendor:
             if self.faults:
                 return self.faults.popleft()
             try:
-                return Answer(200, self._route(asked))
+                found = self._route(asked)
             except Refused as refused:
                 return Answer(refused.status, self.refusal(refused))
+            return found if isinstance(found, Answer) else Answer(200, found)
 
     def _route(self, asked: Asked) -> Any:
         for method, pattern, name in self.routes:
@@ -120,7 +121,7 @@ def serving(vendor: Vendor) -> Iterator[Vendor]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one  # noqa: N815
 
         def _send(self, answer: Answer) -> None:
-            body = json.dumps(answer.body).encode()
+            body = b"" if answer.body is None else json.dumps(answer.body).encode()
             self.send_response(answer.status)
             for name, text in answer.headers.items():
                 self.send_header(name, text)

@@ -87,6 +87,7 @@ def test_what_is_left_out_has_a_sensible_meaning():
         ("create/headers", {"x-a": "b\r\nhost: evil"}, "one line of plain characters"),
         ("create/headers", {"host": "{admin}"}, "no header that a request may set"),
         ("create/headers", {"x: y\r\nz": "1"}, "no header that a request may set"),
+        ("create/headers", {"X-A": "1", "x-a": "2"}, "create.headers has one header twice"),
         ("create/headers", [], "create.headers is needed and must be an object"),
         ("list/body", {}, "list.body has no place in a GET request"),
         ("list/query", {"after": "{cursor}"}, "list goes on either by"),
