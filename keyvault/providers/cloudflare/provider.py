@@ -70,6 +70,11 @@ class Cloudflare:
             return [Problem(error.sentence, _MENDS.get(error.code, "Correct the Connection."))]
         return []
 
+    def foresee(self, ctx: Context) -> Sequence[str]:
+        """Check a key's rights while it is asked for; no account is known beforehand."""
+        Policy.of(ctx, str(ctx.config.get("account") or ""))
+        return ()
+
     def prepare(self, ctx: Context, op_id: str, number: int, current: Issued | None) -> Attempt:
         """See that the rights which the key asks for exist. Raises Misconfigured."""
         del current

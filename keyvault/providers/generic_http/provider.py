@@ -74,6 +74,11 @@ class GenericHttp:
             return [Problem(error.sentence, _MENDS.get(error.code, "Correct the Connection."))]
         return []
 
+    def foresee(self, ctx: Context) -> Sequence[str]:
+        """Check a key's parameters while it is asked for; no account is known beforehand."""
+        _Api.of(ctx).parameters()
+        return ()
+
     def prepare(self, ctx: Context, op_id: str, number: int, current: Issued | None) -> Attempt:
         """Check the parameters and that the list is there to find the key by. Raises Misconfigured."""
         del current
