@@ -181,4 +181,11 @@ class Mints(Protocol):
     """A provider of short-lived credentials (EPHEMERAL)."""
 
     def mint(self, ctx: Context, subject: str, scopes: Sequence[str], ttl_s: int) -> Issued:
-        """Return a credential for one run that ends by itself after `ttl_s` seconds."""
+        """Return a credential for one run that ends by itself.
+
+        ttl_s: the seconds that it must live; where the vendor knows only a longer
+        life, `Issued.expires_at` says so and the caller ends it by `end`.
+        """
+
+    def end(self, ctx: Context, issued: Issued) -> None:
+        """End such a credential early, with itself in hand; one that has ended counts as ended."""
