@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
 from keyvault.providers.manual import Manual
+from keyvault.providers.openai import OpenAI
 from keyvault.providers.postgresql import PostgreSQL
 from keyvault.providers.valkey import Valkey
 
@@ -18,7 +19,7 @@ __all__ = ["GROUP", "BadPlugin", "UnknownKind", "kinds", "load", "provider", "re
 
 GROUP = "keyvault.providers"
 _registry: Registry[Provider] = Registry(
-    GROUP, "provider", (PostgreSQL, Valkey, Manual), lambda made: made.kind
+    GROUP, "provider", (PostgreSQL, Valkey, OpenAI, Manual), lambda made: made.kind
 )
 
 
