@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
+from keyvault.providers.anthropic import Anthropic
 from keyvault.providers.manual import Manual
 from keyvault.providers.openai import OpenAI
 from keyvault.providers.postgresql import PostgreSQL
@@ -19,7 +20,7 @@ __all__ = ["GROUP", "BadPlugin", "UnknownKind", "kinds", "load", "provider", "re
 
 GROUP = "keyvault.providers"
 _registry: Registry[Provider] = Registry(
-    GROUP, "provider", (PostgreSQL, Valkey, OpenAI, Manual), lambda made: made.kind
+    GROUP, "provider", (PostgreSQL, Valkey, OpenAI, Anthropic, Manual), lambda made: made.kind
 )
 
 
