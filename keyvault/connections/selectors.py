@@ -15,7 +15,7 @@ from keyvault.connections.context import guard_of
 from keyvault.connections.models import Act, Attempt, AttemptState, Connection
 from keyvault.plugins import context
 from keyvault.providers import registry
-from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes, Shape
+from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes, Shape, Verified
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
@@ -78,6 +78,15 @@ def capabilities(connection: Connection) -> Capabilities | None:
     except registry.UnknownKind:
         return None
     return provider.capabilities(bare_call(connection))
+
+
+def is_unverified(connection: Connection) -> bool:
+    """Say whether the provider was tested on a fake alone, never on the vendor's own server."""
+    try:
+        provider = registry.provider(connection.provider)
+    except registry.UnknownKind:
+        return False
+    return isinstance(provider, Verified) and provider.verified_by == "fake"
 
 
 def bare_call(connection: Connection) -> Context:

@@ -282,3 +282,14 @@ def _handed_over(key, server, cast, request_id, claims, now):
     _, value = server.make_key(intake.task(key=key, person=cast.alice).tag)
     intake.intake(key=key, person=cast.alice, typed={"api_key": value}, now=now)
     return versions.pending(key.pk)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_shown"), [("openai", True), ("anthropic", True), ("valkey", False)]
+)
+def test_the_page_says_what_was_never_verified_against_the_vendor(cast, client_for, kind, is_shown):
+    rows.connection(cast, provider=kind, config={"project": "p", "host": "h", "user": "u"})
+
+    page = client_for(cast.frank).get("/connections/orders/").content.decode()
+
+    assert ("Not verified against the vendor" in page) is is_shown
