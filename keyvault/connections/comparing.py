@@ -63,7 +63,7 @@ def compare(
         over=tuple(over),
         strange=tuple(strange),
         missing=tuple(sorted(set(believed) - alive)),
-        foreign_count=len([key for key in keys if key.remote_id not in ours]),
+        foreign_count=len([key for key in keys if key.remote_id not in ours.union(believed)]),
     )
 
 

@@ -103,16 +103,10 @@ def _attempt(key: Key, person: User, act: Act | None = None) -> Attempt:
         for wanted in (Act.CREATE, Act.REVOKE)
         if act in (None, wanted)
     ]
-    waiting = [row for row in found if row is not None and _by_hand(row)]
+    waiting = [row for row in found if row is not None and selectors.is_by_hand(row)]
     if not waiting or not _may(key, person):
         raise NotVisible(f"{key.name} waits for nobody's hand")
     return waiting[0]
-
-
-def _by_hand(attempt: Attempt) -> bool:
-    provider = registry.provider(attempt.connection.provider)
-    is_manual = isinstance(provider, Adopts) and isinstance(provider, Instructs)
-    return is_manual or selectors.left_behind(attempt) is not None
 
 
 def _steps(attempt: Attempt) -> Sequence[str]:

@@ -21,7 +21,7 @@ from keyvault.connections.models import Act, Attempt, AttemptState
 from keyvault.connections.revoking import revoke
 from keyvault.inventory.models import Key
 from keyvault.providers import base
-from keyvault.providers.base import Adopts, Issued, Shape, Verdict
+from keyvault.providers.base import Adopts, Issued, Verdict
 from keyvault.vault import selectors as versions
 from keyvault.vault import services as vault
 
@@ -211,9 +211,9 @@ def _stored(work: Work, version: Version) -> Issued:
 def _prove(work: Work, issued: Issued) -> None:
     """Try the credential once. Only a clear VALID goes on; nothing here takes it back."""
     with spoken():
-        is_manual = work.provider.capabilities(work.call()).shape == Shape.MANUAL
+        is_by_hand = work.provider.capabilities(work.call()).is_all_by_hand
         found = work.provider.validate(work.call(), issued)
-    if found.verdict == Verdict.VALID or (is_manual and found.verdict == Verdict.UNKNOWN):
+    if found.verdict == Verdict.VALID or (is_by_hand and found.verdict == Verdict.UNKNOWN):
         return
     if found.verdict == Verdict.INVALID:
         raise Unfinished("invalid", f"The new credential does not work yet. {found.detail}")

@@ -48,9 +48,13 @@ def named(server: Mapping[str, object]) -> str:
     """Return a server in one word, from what names it or from a Connection's settings."""
     if not server:
         return "a server that was not recorded"
-    where = str(server.get("host") or server.get("where") or server.get("provider", ""))
+    where = _first(server, "host", "where", "url", "provider")
     port = server.get("port")
     return f"{where}:{port}" if port else where
+
+
+def _first(server: Mapping[str, object], *names: str) -> str:
+    return next((str(server[name]) for name in names if server.get(name)), "")
 
 
 def out_of_reach(version: Version, connection: Connection) -> str:

@@ -24,7 +24,7 @@ from keyvault.connections.models import Attempt, AttemptState, Connection
 from keyvault.crypto.keyring import NoKey
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
-from keyvault.providers.base import RemoteKey, Shape
+from keyvault.providers.base import RemoteKey
 from keyvault.providers.registry import UnknownKind
 from keyvault.vault import selectors as versions
 from keyvault.vault.sealing import Unreadable
@@ -74,7 +74,7 @@ def look(connection_id: UUID, run: Run) -> None:
 def _compare(reached: Reach) -> Comparison | None:
     """Return what a listing shows, or None where no program can list."""
     with calls.spoken():
-        if reached.provider.capabilities(reached.call()).shape == Shape.MANUAL:
+        if reached.provider.capabilities(reached.call()).is_all_by_hand:
             return None
     believed = _believed(reached.connection)
     found = _listing(reached)

@@ -15,7 +15,7 @@ from keyvault.connections.context import guard_of
 from keyvault.connections.models import Act, Attempt, AttemptState, Connection
 from keyvault.plugins import context
 from keyvault.providers import registry
-from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes
+from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes, Shape, Verified
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
@@ -78,6 +78,15 @@ def capabilities(connection: Connection) -> Capabilities | None:
     except registry.UnknownKind:
         return None
     return provider.capabilities(bare_call(connection))
+
+
+def is_unverified(connection: Connection) -> bool:
+    """Say whether the provider was tested on a fake alone, never on the vendor's own server."""
+    try:
+        provider = registry.provider(connection.provider)
+    except registry.UnknownKind:
+        return False
+    return isinstance(provider, Verified) and provider.verified_by == "fake"
 
 
 def bare_call(connection: Connection) -> Context:
@@ -145,15 +154,22 @@ def left_behind(attempt: Attempt) -> Version | None:
     return None if places.is_within_reach(version, attempt.connection) else version
 
 
+def is_by_hand(attempt: Attempt) -> bool:
+    """Say whether an attempt waits for a person: by its nature, or out of reach by now."""
+    found = capabilities(attempt.connection)
+    if found is None:
+        return False
+    if left_behind(attempt) is not None:
+        return True
+    return found.shape is Shape.MANUAL if attempt.act == Act.CREATE else found.is_all_by_hand
+
+
 def _by_hand(key_id: UUID, act: Act) -> bool:
     rows = Attempt.objects.select_related("connection").filter(
         key_id=key_id, act=act, state=AttemptState.OPEN, confirmed_by=""
     )
     row = rows.first()
-    found = capabilities(row.connection) if row is not None else None
-    if row is None or found is None:
-        return False
-    return found.shape == "manual" or left_behind(row) is not None
+    return row is not None and is_by_hand(row)
 
 
 def _all() -> QuerySet[Connection]:

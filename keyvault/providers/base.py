@@ -77,6 +77,7 @@ __all__ = [
     "Unsupported",
     "Validation",
     "Verdict",
+    "Verified",
     "tag_of",
 ]
 
@@ -174,6 +175,17 @@ class Proposes(Protocol):
         config: the Connection's settings. A setting without a sensible value is left
         out; `name` is empty while nobody has named the key.
         """
+
+
+@runtime_checkable
+class Verified(Protocol):
+    """A provider that says what its tests ran against.
+
+    `verified_by` is "fake" where they never met the vendor's own server, however
+    faithful the fake; the page of each Connection then says so.
+    """
+
+    verified_by: ClassVar[str]
 
 
 @runtime_checkable

@@ -7,9 +7,11 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
+from keyvault.providers.anthropic import Anthropic
 from keyvault.providers.cloudflare import Cloudflare
 from keyvault.providers.generic_http import GenericHttp
 from keyvault.providers.manual import Manual
+from keyvault.providers.openai import OpenAI
 from keyvault.providers.postgresql import PostgreSQL
 from keyvault.providers.valkey import Valkey
 
@@ -20,7 +22,10 @@ __all__ = ["GROUP", "BadPlugin", "UnknownKind", "kinds", "load", "provider", "re
 
 GROUP = "keyvault.providers"
 _registry: Registry[Provider] = Registry(
-    GROUP, "provider", (PostgreSQL, Valkey, Cloudflare, GenericHttp, Manual), lambda made: made.kind
+    GROUP,
+    "provider",
+    (PostgreSQL, Valkey, OpenAI, Anthropic, Cloudflare, GenericHttp, Manual),
+    lambda made: made.kind,
 )
 
 

@@ -57,7 +57,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider can do for one Connection. Lags are seconds."""
+    """What a provider can do for one Connection. Lags are seconds.
+
+    With the shape MANUAL a person creates each credential. Unless
+    `only_creation_by_hand` says that calls do the rest, a person also ends it, and
+    no program can try or list it.
+    """
 
     shape: Shape
     recovery: Recovery
@@ -67,6 +72,12 @@ class Capabilities:
     can_kill_sessions: bool = False
     settle_s: float = 0.0
     revoke_lag_s: float = 0.0
+    only_creation_by_hand: bool = False
+
+    @property
+    def is_all_by_hand(self) -> bool:
+        """Say whether no program can do anything."""
+        return self.shape is Shape.MANUAL and not self.only_creation_by_hand
 
 
 @dataclass(frozen=True, slots=True)

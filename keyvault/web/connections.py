@@ -62,6 +62,7 @@ def connection(request: HttpRequest, slug: str) -> HttpResponse:
         "provider": dict(selectors.providers()).get(row.provider, row.provider),
         "settings": _settings(row),
         "capabilities": selectors.capabilities(row),
+        "is_unverified": selectors.is_unverified(row),
         "problems": selectors.problems(row),
         "findings": findings.for_subject("connection", str(row.pk)),
         "requests": change_connection.asked_about(person=person, connection_id=row.pk),

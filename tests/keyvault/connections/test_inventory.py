@@ -33,6 +33,7 @@ def test_compare_sorts_what_it_finds():
         _remote("strange", OURS),
         _remote("foreign"),
         _remote("other label", "team-a"),
+        _remote("renamed there"),
         _remote("ended", OURS, enabled=False),
     ]
     standings = {
@@ -41,7 +42,9 @@ def test_compare_sorts_what_it_finds():
         "kv-00000000-3": Standing.OVER,
     }
 
-    seen = compare(found, standings=standings, believed=["in-use", "gone", "ended"])
+    seen = compare(
+        found, standings=standings, believed=["in-use", "gone", "ended", "renamed there"]
+    )
 
     assert [key.remote_id for key in seen.known] == ["in-use", "coming"]
     assert [key.remote_id for key in seen.over] == ["over"]

@@ -64,7 +64,9 @@ def test_one_page_shows_where_it_leads_and_no_credential(frank, cast, where):
     assert "admin-canary" not in page
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "valkey", "cloudflare", "http", "manual"])
+@pytest.mark.parametrize(
+    "kind", ["postgresql", "valkey", "openai", "anthropic", "cloudflare", "http", "manual"]
+)
 def test_the_form_is_drawn_from_what_each_provider_needs(frank, kind):
     page = frank.get(f"/connections/new/?provider={kind}").content.decode()
 

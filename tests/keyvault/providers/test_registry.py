@@ -43,7 +43,15 @@ def _restored() -> Iterator[None]:
 
 
 def test_built_in_providers_are_always_there():
-    assert set(registry.kinds()) == {"postgresql", "valkey", "cloudflare", "http", "manual"}
+    assert set(registry.kinds()) == {
+        "postgresql",
+        "valkey",
+        "openai",
+        "anthropic",
+        "cloudflare",
+        "http",
+        "manual",
+    }
     assert registry.provider("manual").kind == "manual"
 
 
