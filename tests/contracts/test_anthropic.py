@@ -30,7 +30,8 @@ from keyvault.providers.base import (
 from keyvault.providers.testing import FaultProxy, ProviderConformance, is_listed, listed, make
 from keyvault.providers.testing.bench import prepare
 from tests.contracts.vendors.anthropic_server import AnthropicServer
-from tests.contracts.vendors.benches import HttpBench, anthropic_bench
+from tests.contracts.vendors.benches import anthropic_bench
+from tests.contracts.vendors.http_bench import HttpBench
 from tests.contracts.vendors.server import serving
 
 

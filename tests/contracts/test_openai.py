@@ -23,7 +23,8 @@ from keyvault.providers.base import (
 from keyvault.providers.openai import OpenAI
 from keyvault.providers.testing import FaultProxy, ProviderConformance, is_listed, listed, make
 from keyvault.providers.testing.bench import prepare
-from tests.contracts.vendors.benches import HttpBench, openai_bench
+from tests.contracts.vendors.benches import openai_bench
+from tests.contracts.vendors.http_bench import HttpBench
 from tests.contracts.vendors.openai_server import OpenAIServer
 from tests.contracts.vendors.server import serving
 

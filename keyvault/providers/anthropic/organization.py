@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from keyvault.plugins.json_api import JsonApi, header_text, segment
+from keyvault.plugins.json_api import JsonApi, header_text, instant, segment
 from keyvault.providers import paging
 from keyvault.providers.anthropic.schema import URL
 from keyvault.providers.base import JSON, Context, Misconfigured, Page, RemoteKey, Transient
@@ -97,15 +97,7 @@ def _listed(entry: JSON) -> Listed:
         str(entry["id"]),
         tag=name if _TAG.fullmatch(name) else None,
         is_enabled=status == "active",
-        created_at=_moment(entry.get("created_at")),
+        created_at=instant(entry.get("created_at")),
         hint=str(entry.get("partial_key_hint") or ""),
     )
-    return Listed(key, status, _moment(entry.get("expires_at")))
-
-
-def _moment(text: JSON) -> datetime | None:
-    """Return a time written as RFC 3339, or None for none or another spelling."""
-    try:
-        return datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
+    return Listed(key, status, instant(entry.get("expires_at")))

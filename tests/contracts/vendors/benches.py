@@ -1,78 +1,18 @@
-"""Benches that put providers over HTTP before the fakes of their vendors, with faults on demand."""
+"""Benches of the vendors of models, and the person who makes what one of them cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from keyvault import outbound
 from keyvault.crypto.secret import Secret
-from keyvault.plugins.context import Call, call
 from keyvault.providers.anthropic import Anthropic
 from keyvault.providers.anthropic.organization import api
-from keyvault.providers.base import Attempt, Capabilities, Context, Issued, Provider, Shape
+from keyvault.providers.base import Attempt, Capabilities, Context, Issued, Shape
 from keyvault.providers.openai import OpenAI
-from keyvault.providers.testing import Fault, FaultProxy
+from keyvault.providers.testing import FaultProxy
 from tests.contracts.vendors.anthropic_server import AnthropicServer
+from tests.contracts.vendors.http_bench import HttpBench
 from tests.contracts.vendors.openai_server import OpenAIServer
-from tests.servers import free_port
-
-
-@dataclass
-class HttpBench:
-    """A provider behind a fault proxy. `change` is what the bytes of a change contain."""
-
-    provider: Provider
-    proxy: FaultProxy
-    config: Mapping[str, Any]
-    options: Mapping[str, Any]
-    admin: Mapping[str, Secret]
-    change: bytes
-    closed_port: int = 0
-
-    def call(self, *, timeout_s: float = 10.0) -> Call:
-        port = self.closed_port or self.proxy.port
-        guard = outbound.Guard((outbound.Allowance.parse(f"http://127.0.0.1:{port}"),))
-        return call(
-            guard,
-            timeout_s=timeout_s,
-            config={**self.config, "url": f"http://127.0.0.1:{port}"},
-            options=self.options,
-            admin=self.admin,
-        )
-
-    def lose_request(self):
-        return self.proxy.failing(Fault.LOSE_REQUEST, self.change)
-
-    def lose_answer(self):
-        return self.proxy.failing(Fault.LOSE_ANSWER, self.change)
-
-    def hang(self):
-        return self.proxy.failing(Fault.HANG)
-
-    @contextmanager
-    def down(self) -> Iterator[None]:
-        self.closed_port = free_port()
-        try:
-            yield
-        finally:
-            self.closed_port = 0
-
-    def hostile(self, words: Sequence[bytes]):
-        body = b'{"error": {"message": "' + b" ".join(words) + b'"}}'
-        head = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-        return self.proxy.failing(Fault.REPLY, self.change, head % len(body) + body)
-
-    def struck(self) -> int:
-        return self.proxy.hits
-
-    def admin_secrets(self) -> list[bytes]:
-        return [secret.reveal() for secret in self.admin.values()]
-
-    def session(self, issued: Issued):
-        raise NotImplementedError("neither vendor keeps sessions")
 
 
 def openai_bench(server: OpenAIServer, proxy: FaultProxy) -> HttpBench:
