@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cloudflare
 import pytest
 
 from tests.contracts.vendors.cloudflare_server import DNS_READ, CloudflareServer
 from tests.contracts.vendors.server import serving
-
-cloudflare = pytest.importorskip("cloudflare", reason="the vendor's library is not installed")
 
 
 @pytest.fixture

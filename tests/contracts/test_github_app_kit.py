@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import github
 import pytest
 
 from tests.contracts.vendors.github_server import GitHubServer
 from tests.contracts.vendors.server import serving
-
-github = pytest.importorskip("github", reason="PyGithub is not installed")
 
 
 def test_pygithub_makes_and_uses_a_token():
