@@ -204,8 +204,9 @@ class Effects:
         first, second = make_version(1), make_version(2)
         put_live(bench, first)
         put_live(bench, second, first)
-        for disturb in (lambda: None, bench.overwrite):
-            disturb()
+        for is_foreign in (False, True):
+            if is_foreign:
+                bench.overwrite()
             before = bench.state()
             with pytest.raises(Conflict):
                 bench.destination.remove(bench.call(), first.id)
