@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from keyvault.destinations.env_file import EnvFile
+from keyvault.destinations.openbao import OpenBao
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ GROUP = "keyvault.destinations"
 
 
 def _built_in(file_roots: Iterable[str]) -> Sequence[Callable[[], Destination]]:
-    return (partial(EnvFile, tuple(file_roots)),)
+    return (partial(EnvFile, tuple(file_roots)), OpenBao)
 
 
 _registry: Registry[Destination] = Registry(
