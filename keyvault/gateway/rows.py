@@ -131,8 +131,10 @@ def _grants(rows: Iterable[tuple[Any, ...]]) -> dict[UUID, tuple[Grant, ...]]:
 def _versions(rows: Iterable[tuple[Any, ...]]) -> dict[UUID, tuple[Version, ...]]:
     """Gather the fields of each version; the rows come in the order of key and number."""
     found: dict[UUID, tuple[Version, ...]] = defaultdict(tuple)
-    for (key, *version), fields in _by_version(rows):
-        found[key] += (Version(*version, fields=fields),)
+    for (key, number, is_current, expires_at, public), fields in _by_version(rows):
+        # A plug-in wrote them, and one that is no text would make the whole entry unreadable.
+        texts = {name: str(text) for name, text in public.items()}
+        found[key] += (Version(number, is_current, expires_at, texts, fields),)
     return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
@@ -13,6 +15,10 @@ from keyvault.inventory import access
 from keyvault.rotation import saga, sight
 from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import Choice, State
+from keyvault.vault import selectors as vault
+
+if TYPE_CHECKING:
+    from keyvault.vault.models import Version
 
 _DONE = (DeliveryState.CONFIRMED, DeliveryState.EXCUSED)
 
@@ -67,6 +73,22 @@ def deliveries(rotation_id: UUID) -> Sequence[Delivery]:
     return list(rows.order_by("wave", "dependent__name"))
 
 
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The version that a rotation leaves and the one that it makes, once there is one."""
+
+    old: Version | None
+    new: Version | None
+
+
+def versions(found: Rotation) -> Versions:
+    """Return the two versions of a rotation."""
+    known = vault.by_ids([one for one in (found.old_id, found.new_id) if one])
+    pending = None if found.new_id else vault.pending(found.key_id)
+    old = known.get(found.old_id) if found.old_id else None
+    return Versions(old, known.get(found.new_id) if found.new_id else pending)
+
+
 def choices(found: Rotation) -> frozenset[Choice]:
     """Return what a person may choose for a rotation that is held; nothing for another."""
     if found.state != State.HELD:
@@ -83,6 +105,6 @@ def may_roll_back(found: Rotation) -> bool:
 
 def _all() -> QuerySet[Rotation]:
     done = Count("deliveries", filter=Q(deliveries__state__in=_DONE))
-    return Rotation.objects.select_related("key__connection", "key__owner").annotate(
-        done_count=done, delivery_count=Count("deliveries")
-    )
+    rows = Rotation.objects.select_related("key__connection", "key__owner")
+    counted = rows.annotate(done_count=done, delivery_count=Count("deliveries"))
+    return counted.order_by("-created_at", "pk")

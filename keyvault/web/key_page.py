@@ -17,6 +17,7 @@ from keyvault.audit import selectors as ledger
 from keyvault.connections import intake
 from keyvault.connections import selectors as connections
 from keyvault.inventory import access, selectors
+from keyvault.rotation import selectors as rotations
 from keyvault.usage import loaded
 from keyvault.vault import selectors as versions
 from keyvault.web import geometry, usage_parts
@@ -78,6 +79,7 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
         "secret": secret(person, key, may, open_requests, now=now),
         "pending": [row for row in open_requests if _sees(person, row)],
         "options": _options(key),
+        "rotation": rotations.open_of(key.pk),
         "by_hand": _by_hand(key),
         "may_hand": _may_hand(person, key),
         "gateway": settings.GATEWAY_URL,
@@ -191,7 +193,7 @@ def _usage(person: User, key: Key, now: datetime) -> dict[str, Any]:
 
 
 def _versions(_person: User, key: Key, _now: datetime) -> dict[str, Any]:
-    return {"loaded": loaded.by_key(key.pk)}
+    return {"loaded": loaded.by_key(key.pk), "rotations": rotations.of_key(key.pk)}
 
 
 _PARTS = {

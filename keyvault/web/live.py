@@ -27,6 +27,7 @@ from keyvault.agents.access import access_agent
 from keyvault.audit import selectors as ledger
 from keyvault.invalidation import selectors as invalidation
 from keyvault.inventory.access import access_key
+from keyvault.rotation import selectors as rotations
 from keyvault.web import trust
 from keyvault.web.system import OPERATORS
 
@@ -94,12 +95,19 @@ def _gateways(ask: Ask) -> object:
     ]
 
 
+def _rotation(ask: Ask) -> object:
+    found = rotations.rotation(ask.person, UUID(ask.name))
+    parts = [(one.pk, one.state) for one in rotations.deliveries(found.pk)]
+    return (found.state, found.wave, found.since, found.wants_back, parts)
+
+
 TOPICS: dict[str, Callable[[Ask], object]] = {
     "queue": _queue,
     "mine": _mine,
     "request": _request,
     "key": _key,
     "agent": _agent,
+    "rotation": _rotation,
     "trust": _trust,
     "jobs": _jobs,
     "gateways": _gateways,

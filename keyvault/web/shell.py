@@ -132,6 +132,7 @@ class Shell:
             Entry("keys", "key", "Keys", self._way("keys")),
             Entry("agents", "bot", "Agents", self._way("agents")),
             Entry("connections", "plug", "Connections", self._way("connections")),
+            Entry("rotations", "rotate", "Rotations", self._way("rotations")),
         )
 
     def _assurance(self) -> list[Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from keyvault.web import key_changes, key_page, keys, requests_new, reveal
+from keyvault.web import key_changes, key_page, keys, requests_new, reveal, rotations
 
 urlpatterns = [
     re_path(r"^(?P<address>keys(?:/.*)?(?:\.\.|//).*)$", keys.odd, name="key-odd"),
@@ -19,6 +19,29 @@ urlpatterns = [
     ),
     path("keys/<slug:name>/change/", key_changes.change, name="key-change"),
     path("keys/<slug:name>/revoke/", keys.revoke, name="key-revoke"),
+    path("keys/<slug:name>/rotate/", rotations.rotate, name="key-rotate"),
+    path("rotations/", rotations.rotations, name="rotations"),
+    path("rotations/<uuid:rotation_id>/", rotations.rotation, name="rotation"),
+    *(
+        path(
+            f"rotations/<uuid:rotation_id>/{act}/",
+            rotations.decide,
+            {"act": act},
+            name=f"rotation-{act}",
+        )
+        for act in ("roll-back", "extend")
+    ),
+    path("rotations/<uuid:rotation_id>/go-on/", rotations.finish, name="rotation-finish"),
+    path(
+        "rotations/<uuid:rotation_id>/dependents/<int:delivery_id>/confirm/",
+        rotations.confirm,
+        name="rotation-confirm",
+    ),
+    path(
+        "rotations/<uuid:rotation_id>/dependents/<int:delivery_id>/skip/",
+        rotations.excuse,
+        name="rotation-excuse",
+    ),
     path("keys/<slug:name>/reveal/", keys.ask_reveal, name="key-reveal"),
     path("keys/<slug:name>/versions/<int:number>/reveal/", reveal.reveal, name="reveal"),
 ]

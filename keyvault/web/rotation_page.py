@@ -1,0 +1,121 @@
+"""Gather what the page of a rotation shows: its versions, its dependents and what can be decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from django.core.paginator import Paginator
+from django.utils import timezone
+
+from approvals import selectors as approvals
+from keyvault.actions import finish_rotation
+from keyvault.audit import selectors as ledger
+from keyvault.inventory import access
+from keyvault.rotation import selectors
+from keyvault.web import geometry
+from keyvault.web.history import items
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from keyvault.accounts.models import User
+    from keyvault.rotation.models import Delivery, Rotation
+    from keyvault.vault.models import Version
+
+HISTORY_LIMIT, PAGE = 200, 50
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One dependent on the board: its part, its words, and its stretch of time as drawing."""
+
+    delivery: Delivery
+    sentence: str
+    word: str
+    bars: tuple[geometry.Segment, ...]
+    can_confirm: bool
+    can_skip: bool
+
+
+def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
+    """Return everything the page of a rotation shows. Raises NotVisible."""
+    found = selectors.rotation(person, rotation_id)
+    may = "rotate" in access.permissions(person, found.key)
+    open_acts = approvals.open_for_subject(
+        "key", found.key_id, act=finish_rotation.FinishRotation.kind
+    )
+    versions = selectors.versions(found)
+    lines = ledger.for_subject("key", found.key_id, limit=HISTORY_LIMIT)
+    mine = [line for line in lines if line.fields.get("rotation") == str(found.pk)]
+    return {
+        "nav": "rotations",
+        "now": now,
+        "rotation": found,
+        "key": found.key,
+        "old": versions.old,
+        "new": versions.new,
+        "lanes": [_lane(one, found, versions.new, now) for one in selectors.deliveries(found.pk)],
+        "choices": selectors.choices(found) if may else frozenset(),
+        "may": may,
+        "may_roll_back": may and selectors.may_roll_back(found),
+        "asked": open_acts[0] if open_acts else None,
+        "items": items(mine),
+    }
+
+
+def _lane(delivery: Delivery, rotation: Rotation, new: Version | None, now: datetime) -> Lane:
+    """Return one lane. A person confirms what no program can watch, and skips what is behind."""
+    is_open = rotation.ended_at is None
+    is_by_hand = delivery.dependent.agent_id is None
+    is_asked = delivery.state in {"restarting", "writing", "failed"}
+    return Lane(
+        delivery,
+        _sentence(delivery),
+        f"On v{new.number}" if new else "Confirmed",
+        _bars(delivery, rotation, now),
+        can_confirm=is_open and is_by_hand and is_asked,
+        can_skip=is_open and is_asked and rotation.state in {"promoting", "draining", "held"},
+    )
+
+
+def _sentence(delivery: Delivery) -> str:
+    if delivery.note:
+        return delivery.note
+    if delivery.state == "confirmed" and delivery.confirmed_by:
+        return f"{delivery.confirmed_by} said so"
+    return str(delivery.dependent.get_health_display())
+
+
+def _bars(delivery: Delivery, rotation: Rotation, now: datetime) -> tuple[geometry.Segment, ...]:
+    """Return when it was given the new version, and when it was seen with it, as two stretches."""
+    start, end = rotation.created_at, rotation.ended_at or now
+    span = max((end - start).total_seconds(), 1.0)
+
+    def stretch(since: datetime, until: datetime, css: str) -> geometry.Segment:
+        left, right = ((moment - start).total_seconds() / span for moment in (since, until))
+        return geometry.Segment(geometry.percent(left), geometry.percent(max(right - left, 0)), css)
+
+    if delivery.given_at is None:
+        return ()
+    bars = [stretch(delivery.given_at, delivery.confirmed_at or end, "moving")]
+    if delivery.confirmed_at:
+        bars.append(stretch(delivery.confirmed_at, end, "moved"))
+    return tuple(bars)
+
+
+def listing(person: User, *, state: str, page: str) -> dict[str, Any]:
+    """Return one page of the rotations that this person may see, with the counts of the filters."""
+    rows = selectors.rotations_for(person, state=state)
+    chips = [
+        (slug, label, selectors.rotations_for(person, state=slug).count())
+        for slug, label in (("", "All"), ("open", "Open"), ("held", "Held"), ("ended", "Ended"))
+    ]
+    return {
+        "nav": "rotations",
+        "now": timezone.now(),
+        "state": state,
+        "chips": chips,
+        "page": Paginator(rows, PAGE).get_page(page),
+    }

@@ -1,0 +1,176 @@
+"""The pages of rotations: who sees what, what each button does, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import pytest
+from django.urls import reverse
+
+from keyvault.rotation.models import Delivery
+from tests.keyvault.actions import rules
+from tests.keyvault.agents import builders
+from tests.keyvault.rotation.test_running import later
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def text(answer):
+    return " ".join(unescape(re.sub("<[^>]*>", " ", answer.content.decode())).split())
+
+
+@pytest.fixture
+def owned(key, cast):
+    """The key with the grants that its owner and team have."""
+    from django.db import transaction
+
+    from keyvault.inventory import grants
+    from tests.keyvault.vault.rows import WORKER
+
+    rules.DEFAULTS.put(cast.now)
+    with transaction.atomic():
+        grants.give_at_go_live(key=key, request_id=key.request_id, actor=WORKER, now=cast.now)
+    return key
+
+
+@pytest.fixture
+def alice(cast, client_for):
+    return client_for(cast.alice)
+
+
+def page(rotation):
+    return reverse("rotation", args=[rotation.pk])
+
+
+def test_its_owner_has_a_key_rotated_and_policy_agrees_by_itself(owned, alice, fake):
+    shown = alice.get(reverse("key-rotate", args=[owned.name]))
+    assert "v1 v2" in text(shown).replace("→", "")
+
+    answer = alice.post(
+        reverse("key-rotate", args=[owned.name]), {"reason": "Quarterly.", "ticket": ""}
+    )
+
+    assert answer.status_code == 302
+    assert "Approved" in text(alice.get(answer.url))
+
+
+def test_a_rotation_shows_who_has_moved_and_by_what_proof(owned, begin, work, alice):
+    rotation = begin()
+    work(rotation)
+
+    shown = text(alice.get(page(rotation)))
+
+    assert "Rolling out" in shown
+    assert "0 of 1 moved" in shown
+    assert "Its owner, by hand" in shown
+    assert "went from staged to promoting" in shown
+    listed = text(alice.get(reverse("rotations") + "?state=open"))
+    assert owned.name in listed
+    assert "0 of 1" in listed
+
+
+def test_an_auditor_looks_and_decides_nothing(owned, begin, work, cast, client_for, now):
+    rotation = begin()
+    work(rotation)
+    dave = client_for(cast.dave)
+    shown = dave.get(page(rotation))
+
+    assert shown.status_code == 200
+    assert "Roll back" not in text(shown)
+    for act in ("roll-back", "extend"):
+        answer = dave.post(f"{page(rotation)}{act}/", {"reason": "no"})
+        assert answer.status_code == 404
+    assert work(rotation).state == "promoting"
+
+
+def test_who_may_not_see_the_key_sees_no_rotation(owned, begin, cast, client_for):
+    rotation = begin()
+    mallory = client_for(cast.mallory)
+    assert mallory.get(page(rotation)).status_code == 404
+    assert mallory.get(reverse("key-rotate", args=[owned.name])).status_code == 404
+    assert owned.name not in text(mallory.get(reverse("rotations")))
+
+
+def test_the_owner_confirms_a_value_that_is_read_by_hand(owned, begin, work, alice):
+    rotation = begin()
+    work(rotation)
+    delivery = Delivery.objects.get(rotation=rotation)
+
+    alice.post(reverse("rotation-confirm", args=[rotation.pk, delivery.pk]))
+
+    held = work(rotation)
+    assert (held.state, held.cause) == ("held", "unobserved")
+    assert "On v2" in text(alice.get(page(rotation)))
+
+
+def test_nobody_confirms_for_an_agent(owned, begin, work, alice, cast):
+    from django.db import transaction
+
+    from keyvault.dependents import services as dependents
+    from tests.keyvault.vault.rows import WORKER
+
+    agent = builders.agent(cast)
+    with transaction.atomic():
+        dependents.register(
+            key=owned, name=agent.name, agent_id=agent.pk, health="reports", now=cast.now,
+            actor=WORKER,
+        )  # fmt: skip
+    rotation = begin()
+    work(rotation)
+    delivery = Delivery.objects.get(rotation=rotation, dependent__agent=agent)
+
+    answer = alice.post(reverse("rotation-confirm", args=[rotation.pk, delivery.pk]), follow=True)
+
+    assert "says by itself which version it has" in text(answer)
+    assert Delivery.objects.get(pk=delivery.pk).state == "restarting"
+
+
+def test_a_rotation_is_rolled_back_with_a_reason(owned, begin, work, alice):
+    rotation = begin()
+    work(rotation)
+    back = reverse("rotation-roll-back", args=[rotation.pk])
+
+    assert "Say why" in text(alice.post(back, {"reason": ""}, follow=True))
+    assert "led back" in text(alice.post(back, {"reason": "wrong day"}, follow=True))
+
+    assert work(rotation).state == "rolled_back"
+    assert "Rolled back" in text(alice.get(page(rotation)))
+    assert "is rolled back" in text(alice.post(back, {"reason": "again"}, follow=True))
+
+
+def test_a_held_rotation_offers_its_ways_out(owned, begin, work, alice, fake):
+    rotation = begin()
+    work(rotation)
+    later(rotation, 101)
+    work(rotation)
+
+    shown = text(alice.get(page(rotation)))
+    assert "did not confirm the new version" in shown
+    assert "Try on" in shown
+    assert "Go on without proof" in shown
+
+    form = alice.get(reverse("rotation-finish", args=[rotation.pk]))
+    assert "Its owner, by hand fails if it still uses the old version." in text(form)
+    asked = alice.post(
+        reverse("rotation-finish", args=[rotation.pk]), {"reason": "It is gone.", "ticket": ""}
+    )
+    assert asked.status_code == 302
+    assert "To go on has been asked" in text(alice.get(page(rotation)))
+    assert len(fake.alive()) == 2, "nothing ends before others have approved"
+
+    alice.post(reverse("rotation-extend", args=[rotation.pk]), {"reason": "on Monday"})
+    assert work(rotation).state == "promoting"
+
+
+def test_a_dependent_is_skipped_only_with_a_fresh_code(owned, begin, work, alice):
+    rotation = begin()
+    work(rotation)
+    delivery = Delivery.objects.get(rotation=rotation)
+
+    answer = alice.post(
+        reverse("rotation-excuse", args=[rotation.pk, delivery.pk]), {"reason": "switched off"}
+    )
+
+    assert "code" in text(answer).lower()
+    assert Delivery.objects.get(pk=delivery.pk).state == "restarting"

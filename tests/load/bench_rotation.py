@@ -1,0 +1,133 @@
+"""Rotate a real PostgreSQL role and a real Valkey user under load: `./kv bench rotation`.
+
+A whole demo is started, with its own target servers. Consumers use each key all
+the time and follow its version through the gateway; not one of their requests
+may meet a dead credential. Both keys are rotated side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+from keyvault.launcher.installation import ROOT
+from tests.servers import Stack, free_port
+
+TERMS = {"KEYVAULT_ROTATION_GRACE_SECONDS": "120", "KEYVAULT_ROTATION_QUIET_SECONDS": "1"}
+NOT_SLOWED = {f"KEYVAULT_GATEWAY_{what}_RATE": "1000000" for what in ("AGENT", "SOURCE", "REFUSAL")}
+KEYS = ("rotated-role", "rotated-user")
+
+
+def main() -> None:
+    """Run the consumers and the rotations, print the table, fail when a request failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rotations", type=int, default=100, help="of each of the two keys")
+    parser.add_argument("--consumers", type=int, default=50, help="of each of the two keys")
+    parser.add_argument("--rate", type=float, default=20, help="requests a second of each")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kv-rotation-") as home, _stack(Path(home)) as stack:
+        agents = run(stack, "make", str(given.consumers))
+        ends, counts = measure(stack, agents, given.rotations, given.rate)
+    show(ends, counts)
+    failed = sum(count["failed"] for count in counts.values())
+    if failed or any(end["state"] != "completed" for found in ends.values() for end in found):
+        sys.exit("a request failed, or a rotation did not come to its end")
+
+
+@contextmanager
+def _stack(home: Path):
+    os.environ.update(TERMS | NOT_SLOWED)
+    stack = Stack(home / "data", home / "keys", free_port(), ("--demo",))
+    try:
+        yield stack.start()
+    finally:
+        stack.stop()
+
+
+def measure(
+    stack: Stack, agents: dict[str, str], rotations: int, rate: float
+) -> tuple[dict[str, list[dict]], dict[str, Counter]]:
+    """Rotate both keys side by side under load; return how each rotation ended, and the counts."""
+    consumers = {key: _consumers(stack, key, agents, rate) for key in KEYS}
+    time.sleep(3)
+    ends = {key: [] for key in KEYS}
+    for number in range(rotations):
+        running = {key: _start(stack, "rotate", key) for key in KEYS}
+        for key, process in running.items():
+            ends[key].append(json.loads(process.communicate()[0]))
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{number + 1} of {rotations} ")
+    counts = {}
+    for key, process in consumers.items():
+        counts[key] = Counter(json.loads(process.communicate("")[0]))
+    return ends, counts
+
+
+def run(stack: Stack, *words: str) -> dict:
+    """Run `tests.load.rotating` inside the installation and return what it printed."""
+    process = _start(stack, *words)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"tests.load.rotating {' '.join(words)} failed")
+    return json.loads(output)
+
+
+def show(ends: dict[str, list[dict]], counts: dict[str, Counter]) -> None:
+    """Print one line for each key, and what went wrong."""
+    say(f"{'key':<14}{'rotations':>10}{'median s':>10}{'slowest s':>11}{'served':>10}{'failed':>8}")
+    for key, found in ends.items():
+        seconds = [end["seconds"] for end in found]
+        done = sum(end["state"] == "completed" for end in found)
+        say(
+            f"{key:<14}{done:>10}{statistics.median(seconds):>10.1f}{max(seconds):>11.1f}"
+            f"{counts[key]['served']:>10,}{counts[key]['failed']:>8}"
+        )
+        for word, number in counts[key].items():
+            if word not in {"served", "failed", "logins"}:
+                say(f"    {word}: {number}")
+        for end in found:
+            if end["state"] != "completed":
+                say(f"    {end['state']}: {end['sentence']}")
+
+
+def say(line: str) -> None:
+    """Print one line at once."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _consumers(
+    stack: Stack, key: str, agents: dict[str, str], rate: float
+) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "tests.load.consumers", key, str(rate)],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "KEYVAULT_URL": stack.url},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    process.stdin.write(json.dumps(agents) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def _start(stack: Stack, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "tests.load.rotating", *words],
+        env={**os.environ, **stack.environment(), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
