@@ -37,16 +37,18 @@ class Racer(threading.Thread):
             raise self.error
 
 
-def await_somebody_waiting() -> None:
-    """Wait until a statement of another connection waits for a lock."""
+def await_somebody_waiting(count: int = 1) -> None:
+    """Wait until statements of that many other connections wait for a lock."""
     until = time.monotonic() + PATIENCE_S
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+    )
     with connection.cursor() as cursor:
         while time.monotonic() < until:
             # Within a transaction the server would go on telling what it told first.
             cursor.execute("SELECT pg_stat_clear_snapshot()")
             cursor.execute(waiting, [connection.settings_dict["NAME"]])
-            if cursor.fetchone():
+            if cursor.fetchone()[0] >= count:
                 return
             time.sleep(0.02)
     raise AssertionError("nobody waits for a lock")

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.urls import reverse
 
 from approvals import digests, ports, services
+from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
@@ -192,9 +193,9 @@ def ask(
 ) -> Request:
     """Ask to rotate a key. `agent_id`: the person's agent that asks for it.
 
-    A second trigger of one deployment finds the request of the first. Raises
-    NotVisible, NotRotatable, about_keys.AlreadyAsked, and what `askers.admit`
-    and `approvals.services.submit` raise.
+    A second trigger of one deployment finds the request of the first by
+    `of_deployment`. Raises NotVisible, NotRotatable, about_keys.AlreadyAsked, and
+    what `askers.admit` and `approvals.services.submit` raise.
     """
     with transaction.atomic(durable=True):
         asked_by = askers.admit(agent_id)
@@ -222,6 +223,21 @@ def ask(
             now=now,
             asked_by=asked_by,
         )
+
+
+def of_deployment(key_id: UUID, deploy_id: str) -> Request | None:
+    """Return the request by which a deployment asked to rotate a key, while that is under way.
+
+    It waits for a decision, or the rotation that it began is open. The caller has
+    passed the key's gate.
+    """
+    if not deploy_id:
+        return None
+    running = rotations.open_of(key_id)
+    if running is not None and running.deploy_id == deploy_id:
+        return requests.by_ids([running.request_id]).get(running.request_id)
+    waiting = requests.open_with(RotateKey.kind, key_id=str(key_id), deploy_id=deploy_id)
+    return waiting[0] if waiting else None
 
 
 def plan(*, person: User, name: str) -> RotateKey:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from approvals import selectors, services
-from keyvault.actions import create_key, grant_access, reveal_secret, revoke_key
+from keyvault.actions import create_key, grant_access, reveal_secret, revoke_key, rotate_key
 from keyvault.agents import reach
 from keyvault.api import schemas
 from keyvault.api.principals import Principal
@@ -90,6 +90,20 @@ def _revoke(principal: Principal, body: schemas.RevokeKey, now: datetime) -> Req
     )
 
 
+def _rotate(principal: Principal, body: schemas.RotateKey, now: datetime) -> Request:
+    """Ask to move a key to a new version; an agent may ask it of the keys alone that it uses."""
+    name = naming.key_name(body.key)
+    if principal.agent is not None:
+        reach.access_granted(principal.token, name, now=now)
+    return rotate_key.ask(
+        name=name,
+        trigger=body.trigger,
+        deploy_id=body.deploy_id.strip(),
+        agent_id=principal.agent_id,
+        **_said(principal, body, now),
+    )
+
+
 def _reveal(principal: Principal, body: schemas.RevealSecret, now: datetime) -> Request:
     """Ask to see a value. An agent cannot have a value shown to somebody."""
     name, said = naming.key_name(body.key), _said(principal, body, now)
@@ -129,6 +143,7 @@ def on_behalf(principal: Principal) -> User:
 
 _KINDS: Mapping[type, Callable[[Principal, Any, datetime], Request]] = {
     schemas.CreateKey: _create,
+    schemas.RotateKey: _rotate,
     schemas.RevokeKey: _revoke,
     schemas.RevealSecret: _reveal,
     schemas.GiveGrant: _grant,

@@ -9,7 +9,17 @@ from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
 from ninja.parser import Parser
 
-from keyvault.api import agents, comments, events, keys, refusals, requests, usage
+from keyvault.api import (
+    agents,
+    comments,
+    dependents,
+    events,
+    keys,
+    refusals,
+    requests,
+    rotations,
+    usage,
+)
 from keyvault.api.problems import Fault, Problem
 
 if TYPE_CHECKING:
@@ -43,7 +53,7 @@ def build() -> NinjaAPI:
     api.add_exception_handler(ValidationError, _invalid)
     api.add_exception_handler(HttpError, _unreadable)
     api.add_exception_handler(Exception, _refused)
-    parts = (keys, usage, agents, requests, comments, events)
+    parts = (keys, usage, rotations, dependents, agents, requests, comments, events)
     for router in (part.router for part in parts):
         api.add_router("", router)
     return api

@@ -14,15 +14,26 @@ from django.utils import timezone
 from approvals import ports, services
 from approvals.policy.matching import NoPolicy
 from keyvault.accounts import gates, lockout
-from keyvault.actions import about_keys, askers, new_grant, new_key, reveal_secret, revoke_key
+from keyvault.actions import (
+    about_keys,
+    askers,
+    new_grant,
+    new_key,
+    reveal_secret,
+    revoke_key,
+    rotate_key,
+)
 from keyvault.agents import tokens
 from keyvault.api import problems
 from keyvault.api.principals import Principal
 from keyvault.api.problems import Document, Fault, Problem
 from keyvault.audit import denials, ledger
 from keyvault.audit.selectors import BadCursor
+from keyvault.dependents import declared
+from keyvault.dependents import services as dependents
 from keyvault.inventory import naming
 from keyvault.inventory.services import NameTaken
+from keyvault.rotation import reports
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -144,13 +155,22 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((services.Stale, services.Closed, NameTaken), _plain("conflict", says=True)),
     ((new_grant.NotGrantable,), _plain("conflict", says=True)),
     (
-        (revoke_key.NotRevocable, reveal_secret.NotRevealable),
+        (revoke_key.NotRevocable, reveal_secret.NotRevealable, rotate_key.NotRotatable),
+        _plain("conflict", says=True),
+    ),
+    (
+        (reports.NotHeard, declared.KeyEnded, dependents.NameTaken),
         _plain("conflict", says=True),
     ),
     ((askers.TooManyOpen,), _plain("too-many-open", says=True)),
     ((services.Denied, NoPolicy), _plain("denied-by-policy", says=True)),
     (
-        (services.NotEligible, gates.MissingRight, askers.NobodyToAskFor),
+        (
+            services.NotEligible,
+            gates.MissingRight,
+            askers.NobodyToAskFor,
+            reports.NotDependent,
+        ),
         _plain("forbidden", says=True),
     ),
     ((lockout.LockedOut,), _locked),

@@ -15,6 +15,8 @@ Days = Annotated[int, Field(ge=1, le=3650)]
 Reason = Annotated[str, Field(min_length=1, max_length=4000)]
 Ticket = Annotated[str, Field(max_length=120)]
 Name = Annotated[str, Field(min_length=1, max_length=naming.NAME_MAX)]
+Trigger = Literal["ci", "incident", "manual"]
+DeployId = Annotated[str, Field(max_length=120)]
 Slug = Annotated[str, Field(min_length=1, max_length=60)]
 Cursor = Annotated[str, Field(max_length=600)]
 Limit = Annotated[int, Field(ge=1, le=200)]
@@ -233,6 +235,17 @@ class RevokeKey(In):
     ticket: Ticket = ""
 
 
+class RotateKey(In):
+    """Ask to move a key to a new version. `deploy_id`: the deployment that wants it."""
+
+    kind: Literal["key.rotate"]
+    key: Name
+    trigger: Trigger = "manual"
+    deploy_id: DeployId = ""
+    reason: Reason
+    ticket: Ticket = ""
+
+
 class RevealSecret(In):
     """Ask that the caller may see the current value once, on the console."""
 
@@ -254,7 +267,9 @@ class GiveGrant(In):
     ticket: Ticket = ""
 
 
-Ask = Annotated[CreateKey | RevokeKey | RevealSecret | GiveGrant, Field(discriminator="kind")]
+Ask = Annotated[
+    CreateKey | RotateKey | RevokeKey | RevealSecret | GiveGrant, Field(discriminator="kind")
+]
 
 
 class Revise(In):

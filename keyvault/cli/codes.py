@@ -14,6 +14,9 @@ class Exit(IntEnum):
     AWAY = 3
     REFUSED = 4
     NOT_SIGNED_IN = 5
+    ROLLED_BACK = 6
+    HELD = 7
+    TIME_OVER = 8
     NOT_STARTED = 125
     NOT_EXECUTABLE = 126
     NOT_FOUND = 127
@@ -27,6 +30,9 @@ MEANINGS = {
     Exit.AWAY: "the server is away; the same command may work later",
     Exit.REFUSED: "refused: not granted, or not possible in this state; the sentence says what to do",
     Exit.NOT_SIGNED_IN: "nobody is signed in, or the identity is not accepted",
+    Exit.ROLLED_BACK: "`rotate --wait`: the rotation went back; the old version is in use",
+    Exit.HELD: "`rotate --wait`: the rotation is held until a person decides",
+    Exit.TIME_OVER: "`rotate --wait`: the time is over; the rotation goes on",
     Exit.NOT_STARTED: "`run` could not get what its command needs, so it did not start it",
     Exit.NOT_EXECUTABLE: "`run` found its command and may not execute it",
     Exit.NOT_FOUND: "`run` did not find its command",

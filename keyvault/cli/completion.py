@@ -21,6 +21,7 @@ WORDS = {
     "get": ("--field", "--show", "--json"),
     "login": ("--open",),
     "request": ("create", "list", "show", "withdraw"),
+    "rotate": ("--reason", "--deploy-id", "--comment", "--ticket", "--wait", "--timeout", "--json"),
     "run": ("--key", "--on-change", "--grace", "--keep-identity", "--"),
     "template": ("--out", "--show", "--follow", "--pid-file"),
     "up": ("--demo", "--data", "--port", "--open"),

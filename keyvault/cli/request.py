@@ -46,7 +46,9 @@ def _parse(argv: Sequence[str]) -> Namespace:
     parser = Arguments(prog="keyvault request", description="Ask for an act and follow it.")
     what = parser.add_subparsers(dest="what", required=True, metavar="create|list|show|withdraw")
     create = what.add_parser("create", help="ask for an act")
-    create.add_argument("kind", help="key.create, key.revoke, secret.reveal, grant.give, ...")
+    create.add_argument(
+        "kind", help="key.create, key.rotate, key.revoke, secret.reveal, grant.give"
+    )
     create.add_argument("--reason", help="why, for those who decide")
     create.add_argument("--ticket", default="")
     for option in ("--key", "--agent"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -59,6 +60,21 @@ def open_of(key_id: UUID) -> Rotation | None:
 def of_key(key_id: UUID, *, most: int = 20) -> Sequence[Rotation]:
     """Return the rotations of a key, newest first."""
     return list(_all().filter(key_id=key_id)[:most])
+
+
+def of_key_before(key_id: UUID, *, mark: str, most: int) -> Sequence[Rotation]:
+    """Return rotations of a key that are older than a mark, newest first; from the first without."""
+    rows = _all().filter(key_id=key_id)
+    if mark:
+        at, _, last = mark.partition(" ")
+        moment = datetime.fromisoformat(at)
+        rows = rows.filter(Q(created_at__lt=moment) | Q(created_at=moment, pk__gt=UUID(last)))
+    return list(rows[:most])
+
+
+def mark_of(found: Rotation) -> str:
+    """Return the place of a rotation in the list of its key."""
+    return f"{found.created_at.isoformat()} {found.pk}"
 
 
 def by_request(request_id: UUID) -> UUID | None:

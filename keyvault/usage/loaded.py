@@ -41,6 +41,22 @@ def newest(key_id: UUID, agent_ids: Collection[UUID]) -> dict[UUID, Loaded]:
     }
 
 
+def report(*, key_id: UUID, agent_id: UUID, number: int, is_healthy: bool, now: datetime) -> None:
+    """Write down what an agent says of itself, as the gateways do; an older word changes nothing.
+
+    The caller has judged the agent's right, and that only its own token said it.
+    """
+    row, is_new = LoadedVersion.objects.get_or_create(
+        key_id=key_id,
+        agent_id=agent_id,
+        number=number,
+        defaults={"is_healthy": is_healthy, "first_at": now, "last_at": now},
+    )
+    if not is_new:
+        older = LoadedVersion.objects.filter(pk=row.pk, last_at__lt=now)
+        older.update(is_healthy=is_healthy, last_at=now)
+
+
 def forget(*, now: datetime) -> int:
     """Delete what nobody has said for 30 days; return how many."""
     deleted, _ = LoadedVersion.objects.filter(last_at__lt=now - KEEP).delete()

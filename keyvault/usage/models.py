@@ -121,7 +121,8 @@ class LoadedVersion(models.Model):
     """One agent says that it has loaded one version of a key: since when, and when last.
 
     Written by the gateways (`keyvault.gateway.heartbeats`), which judged the
-    report by the agent's rights. What nobody has said for a month is deleted.
+    report by the agent's rights, and where an agent confirms a version to a
+    rotation (`keyvault.rotation.reports`). What nobody has said for a month is deleted.
     """
 
     key = _loose("keyvault.Key")

@@ -11,7 +11,9 @@ from tests.flows.visitors import Visitor, await_state
 DATABASE, BY_HAND = "northwind-db", "by-hand"
 
 
-def ask_for_key(alice: Visitor, name: str, connection: str) -> str:
+def ask_for_key(
+    alice: Visitor, name: str, connection: str, *, delivery_mode: str = "reveal"
+) -> str:
     """Ask for a key in the development environment and return the request's path.
 
     The demo's Connections serve production as well, so that bob and carol must agree.
@@ -25,7 +27,7 @@ def ask_for_key(alice: Visitor, name: str, connection: str) -> str:
         name=name,
         environment="dev",
         allowed_hosts="db.northwind.example",
-        delivery_mode="reveal",
+        delivery_mode=delivery_mode,
         purpose="An agent reads orders to answer customers.",
         send="1",
         **more,

@@ -21,7 +21,9 @@ from keyvault.accounts import services as accounts
 from keyvault.accounts.selectors import team_by_slug as accounts_of
 from keyvault.agents.models import AccessToken
 from keyvault.api import document, limits, urls
+from keyvault.dependents import services as dependents
 from keyvault.inventory import selectors
+from keyvault.rotation import services as rotation
 from tests import cast as people
 from tests.keyvault.agents import builders
 from tests.keyvault.api.conftest import Caller
@@ -43,6 +45,7 @@ ROLES = (
 PEOPLE = {"alice", "bob", "carol", "dave", "frank", "mallory"}
 LOOKERS = {"alice", "carol", "dave", "frank"}  # Owner, team and backup, auditor, administrator.
 STRANGERS = {"nobody", "expired"}
+DEPLOY_ID = "d-1"
 THINGS = ("own", "foreign", "deleted", "missing")
 
 # Who gets 2xx, for each operation and thing; every other cell is a refusal. "own" is alice's
@@ -79,6 +82,20 @@ ALLOWED = {
     ("createComment", "own"): {"alice", "bob", "carol", "frank"},
     ("createComment", "foreign"): {"mallory", "bob", "frank"},
     ("createComment", "deleted"): {"alice", "frank"},
+    ("listRotations", "own"): LOOKERS | {"own agent"},
+    ("listRotations", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    ("getRotation", "own"): LOOKERS | {"own agent"},
+    ("getRotation", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    # Whoever may have the key rotated, and its agents in their name: the same deployment again.
+    ("startRotation", "own"): {"alice", "frank", "own agent"},
+    ("startRotation", "foreign"): {"mallory", "frank", "other agent"},
+    # Only the dependent itself says what it has loaded.
+    ("confirmVersion", "own"): {"own agent"},
+    ("confirmVersion", "foreign"): {"other agent"},
+    ("listDependents", "own"): LOOKERS | {"own agent"},
+    ("listDependents", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    ("replaceDependents", "own"): {"alice", "frank"},
+    ("replaceDependents", "foreign"): {"mallory", "frank"},
     # By the body: whoever may revoke it asks it, and so does an agent that uses it.
     ("createRequest", "own"): {"alice", "frank", "own agent"},
     ("createRequest", "foreign"): {"mallory", "frank", "other agent"},
@@ -94,6 +111,7 @@ class Land:
     keys: dict[str, str]
     agents: dict[str, str]
     requests: dict[str, str]
+    rotations: dict[str, str]
     callers: dict[str, Caller] = field(default_factory=dict)
 
 
@@ -111,8 +129,13 @@ def land(house, as_) -> Land:
     asked = house.ask(cast.mallory, name="foreign-key", team="research")
     house.say(cast.bob, asked)
     house.work()
-    for agent, key in ((bot, own), (other, selectors.by_request(asked.pk))):
+    rotations = {}
+    for thing, agent, key in (
+        ("own", bot, own),
+        ("foreign", other, selectors.by_request(asked.pk)),
+    ):
         builders.granted(cast, agent, key)
+        rotations[thing] = rotating(house, agent, key)
     gone = house.ask(name="gone-key")
     services.withdraw(request_id=gone.pk, person=cast.alice, now=cast.now)
     open_one = as_(bot).post("/requests", creation(name="asked-key")).json()["id"]
@@ -127,8 +150,25 @@ def land(house, as_) -> Land:
         keys={"own": "own-key", "foreign": "foreign-key", "deleted": "gone-key"},
         agents={"own": "own-bot", "foreign": "other-bot"},
         requests={"own": open_one, "foreign": str(theirs), "deleted": str(gone.pk)},
+        rotations=rotations,
         callers=callers,
     )
+
+
+def rotating(house, agent, key) -> str:
+    """Return the rotation of a key, begun by a deployment, with one dependent that reports."""
+    more = {"now": house.now, "actor": builders.TESTS}
+    with transaction.atomic():
+        dependents.register(key=key, name=agent.name, agent_id=agent.pk, health="reports", **more)
+        begun = rotation.begin(
+            key_id=key.pk,
+            trigger="ci",
+            deploy_id=DEPLOY_ID,
+            request_id=key.request_id,
+            started_by="tests",
+            **more,
+        )
+    return str(begun.pk)
 
 
 def things(path: str) -> tuple[str, ...]:
@@ -143,30 +183,40 @@ def cells():
             yield operation["operationId"], method, path, thing
 
 
+def places(land: Land) -> dict[str, dict[str, str]]:
+    """Return the things by the part of an address that says what it is about."""
+    return {
+        "/keys/": land.keys,
+        "/agents/": land.agents,
+        "/rotations/": land.rotations,
+        "/": land.requests,
+    }
+
+
 def _address(land: Land, path: str, thing: str) -> str | None:
     """Return the address of a cell, or None where there is no such thing."""
-    missing = {"name": "missing-name", "request_id": str(uuid4())}
-    of = land.keys if "/keys/" in path else land.agents if "/agents/" in path else land.requests
+    missing = {"name": "missing-name"}
+    of = next(of for part, of in places(land).items() if part in path)
     found = re.search(r"{(\w+)}", path)
     if found is None:
         return path
     if thing != "missing" and thing not in of:
         return None
-    return path.replace(found[0], of.get(thing, missing[found[1]]))
+    return path.replace(found[0], of.get(thing, missing.get(found[1], str(uuid4()))))
 
 
 def _body(land: Land, operation: str, thing: str):
-    if operation == "reviseRequest":
-        return {"reason": "Another reason."}
-    if operation == "createComment":
-        return {"text": "By the matrix."}
-    if operation == "createRequest":
-        name = land.keys.get(thing, "missing-name")
-        return {"kind": "key.revoke", "key": name, "reason": "By the matrix."}
-    if operation == "reportUsage":
-        name = land.keys.get(thing, "missing-name")
-        return {"events": [{"key": name, "at": timezone.now().isoformat()}]}
-    return None
+    name = land.keys.get(thing, "missing-name")
+    bodies = {
+        "reviseRequest": {"reason": "Another reason."},
+        "createComment": {"text": "By the matrix."},
+        "createRequest": {"kind": "key.revoke", "key": name, "reason": "By the matrix."},
+        "reportUsage": {"events": [{"key": name, "at": timezone.now().isoformat()}]},
+        "startRotation": {"reason": "ci", "deploy_id": DEPLOY_ID},
+        "confirmVersion": {"version": 1},
+        "replaceDependents": {"dependents": []},
+    }
+    return bodies.get(operation)
 
 
 def _call(land: Land, role: str, cell):
@@ -182,7 +232,7 @@ def _plain(answer, land: Land, thing: str) -> str:
     body = answer.json()
     body.pop("request_id")
     text = json.dumps(body)
-    for of in (land.keys, land.agents, land.requests):
+    for of in places(land).values():
         text = text.replace(of.get(thing, "missing-name"), "missing-name")
     return text
 
@@ -236,6 +286,7 @@ def test_r32_ids_of_another_team_open_nothing_in_query_or_body(land):
         for body in (
             {"kind": "secret.reveal", "key": "own-key", "reason": "x"},
             {"kind": "key.revoke", "key": "own-key", "reason": "x"},
+            {"kind": "key.rotate", "key": "own-key", "reason": "x"},
             {"kind": "grant.give", "key": "own-key", "agent": "other-bot", "reason": "x"},
         ):
             assert caller.post("/requests", body).status_code in {403, 404}

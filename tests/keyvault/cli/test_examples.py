@@ -109,6 +109,71 @@ def test_the_gitlab_job_runs_with_its_id_token(house, platform, tmp_path):
     assert house.forms[-1]["subject_token"] == "of-the-job"
 
 
+ROTATION = {
+    "id": "00000000-0000-4000-8000-00000000000a",
+    "key": "openai-prod",
+    "old_version": 1,
+    "new_version": 2,
+    "progress": {"done": 1, "of": 1},
+    "sentence": "A person must look.",
+    "choices": [],
+    "page": "/rotations/00000000-0000-4000-8000-00000000000a/",
+}
+
+
+def rotates(house, state: str) -> None:
+    """Have the house answer a trigger with a rotation that is over, or held."""
+    ended_at = "2026-11-27T00:00:00Z" if state == "completed" else None
+    ended = {**ROTATION, "state": state, "ended_at": ended_at}
+    answer = (201, {"request": None, "rotation": ended})
+    house.api["POST", "/api/v1/keys/openai-prod/rotations"] = answer
+
+
+def test_the_workflow_rotates_a_key_for_its_deployment(house, platform, tmp_path):
+    workflow = yaml.safe_load((EXAMPLES / "github-action/rotate.yml").read_text())
+    job = workflow["jobs"]["rotate"]
+    assert (job["needs"], job["permissions"]["id-token"]) == ("deploy", "write")
+    given = {"github.repository": "acme/shop", "github.run_id": "42", "github.sha": "abc"}
+    variables = {
+        name: re.sub(r"\$\{\{ (\S+) \}\}", lambda m: given[m[1]], text)
+        for name, text in job["env"].items()
+    }
+    platform |= variables | {
+        "KEYVAULT_URL": house.url,
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{house.outside_url}?api-version=2",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "runner",
+    }
+    rotates(house, "completed")
+
+    for step in job["steps"]:
+        assert "${{" not in step["run"], "what was given must not become part of the script"
+        result = bash(step["run"], platform, tmp_path)
+        assert result.returncode == 0, result.stderr
+
+    assert result.stdout == "openai-prod v1 -> v2: done, 1 of 1 dependents\n"
+    asked = {"reason": "ci", "deploy_id": "acme/shop/42", "comment": "Deployed abc"}
+    assert house.bodies == [asked]
+    form = house.forms[-1]
+    assert (form["client_id"], form["subject_token"]) == ("deployment", f"outside for {house.url}")
+
+
+@pytest.mark.parametrize(("state", "code"), [("completed", 0), ("held", 7)])
+def test_the_gitlab_job_rotates_a_key_with_its_id_token(house, platform, tmp_path, state, code):
+    job = yaml.safe_load((EXAMPLES / "gitlab-rotate.yml").read_text())["rotate"]
+    assert set(job["id_tokens"]) == {"KEYVAULT_ID_TOKEN"}
+    assert job["allow_failure"]["exit_codes"] == 7
+    rotates(house, state)
+    platform |= {**job["variables"], "KEYVAULT_URL": house.url, "KEYVAULT_ID_TOKEN": "of-the-job"}
+    platform |= {"CI_PROJECT_PATH": "acme/shop", "CI_PIPELINE_ID": "7", "CI_COMMIT_SHA": "abc"}
+
+    result = bash("\n".join(job["before_script"] + job["script"]), platform, tmp_path)
+
+    assert result.returncode == code, result.stderr
+    asked = {"reason": "ci", "deploy_id": "acme/shop/7", "comment": "Deployed abc"}
+    assert house.bodies == [asked]
+    assert house.forms[-1]["subject_token"] == "of-the-job"
+
+
 def agent_once(house, platform, tmp_path, argv: list[str], *, secret: Path) -> None:
     """Run an entry point until the agent has called the vendor three times, then end it."""
     secret.write_text(houses.SECRET)

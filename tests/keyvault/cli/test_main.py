@@ -122,7 +122,18 @@ def test_wrong_usage_is_one_sentence_and_exit_2(arguments, words):
 
 @pytest.mark.parametrize(
     "name",
-    ["login", "logout", "get", "run", "template", "request", "agents", "completion", "doctor"],
+    [
+        "login",
+        "logout",
+        "get",
+        "run",
+        "template",
+        "request",
+        "rotate",
+        "agents",
+        "completion",
+        "doctor",
+    ],
 )
 def test_a_command_begins_without_what_it_may_not_need(name):
     """What is slow to load is loaded once somebody is called: no network, no framework."""
