@@ -49,7 +49,9 @@ def fetch(
     target = _target(url, guard.allowed)
     backend = _Backend(guard, time.monotonic() + min(timeout_s, TIMEOUT_S))
     lines = {"host": _authority(url), "accept-encoding": "identity", **(headers or {})}
-    pool = httpcore.ConnectionPool(ssl_context=tls(), network_backend=backend, max_connections=1)
+    # Without TLS nothing is trusted, and reading the authorities of the system takes long.
+    trust = tls() if target.scheme == b"https" else None
+    pool = httpcore.ConnectionPool(ssl_context=trust, network_backend=backend, max_connections=1)
     try:
         with pool, pool.stream(method, target, headers=list(lines.items()), content=body) as got:
             return _read(got)
