@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,7 @@ class Asked:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: Any = None
+    sent: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,10 @@ class Vendor:
             if self.faults:
                 return self.faults.popleft()
             try:
-                return Answer(200, self._route(asked))
+                found = self._route(asked)
             except Refused as refused:
                 return Answer(refused.status, self.refusal(refused))
+            return found if isinstance(found, Answer) else Answer(200, found)
 
     def _route(self, asked: Asked) -> Any:
         for method, pattern, name in self.routes:
@@ -93,8 +96,10 @@ class Vendor:
 
 
 @contextmanager
-def serving(vendor: Vendor) -> Iterator[Vendor]:
-    """Run a fake on a free port for the length of the block."""
+def serving(
+    vendor: Vendor, wrap: Callable[[socket.socket], socket.socket] = lambda plain: plain
+) -> Iterator[Vendor]:
+    """Run a fake on a free port for the length of the block; `wrap` may give it TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -113,6 +118,7 @@ def serving(vendor: Vendor) -> Iterator[Vendor]:
                 dict(parse_qsl(parts.query)),
                 {name.lower(): text for name, text in self.headers.items()},
                 _json(sent),
+                sent,
             )
             self._send(vendor.answer(asked))
 
@@ -120,7 +126,7 @@ def serving(vendor: Vendor) -> Iterator[Vendor]:
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one  # noqa: N815
 
         def _send(self, answer: Answer) -> None:
-            body = json.dumps(answer.body).encode()
+            body = b"" if answer.body is None else json.dumps(answer.body).encode()
             self.send_response(answer.status)
             for name, text in answer.headers.items():
                 self.send_header(name, text)
@@ -140,6 +146,7 @@ def serving(vendor: Vendor) -> Iterator[Vendor]:
 
     with Server(("127.0.0.1", 0), Handler) as server:
         vendor.port = server.server_address[1]
+        server.socket = wrap(server.socket)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
