@@ -8,7 +8,10 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from keyvault.destinations.env_file import EnvFile
+from keyvault.destinations.github_actions import GitHubActions
+from keyvault.destinations.kubernetes import Kubernetes
 from keyvault.destinations.openbao import OpenBao
+from keyvault.destinations.webhook import Webhook
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
 
 if TYPE_CHECKING:
@@ -20,7 +23,8 @@ GROUP = "keyvault.destinations"
 
 
 def _built_in(file_roots: Iterable[str]) -> Sequence[Callable[[], Destination]]:
-    return (partial(EnvFile, tuple(file_roots)), OpenBao)
+    env_file = partial(EnvFile, tuple(file_roots))
+    return (env_file, OpenBao, Kubernetes, GitHubActions, Webhook)
 
 
 _registry: Registry[Destination] = Registry(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ class GuardedHttp:
     ) -> Reply:
         """Send one request. Raises Misconfigured, Transient, Ambiguous."""
         left = self.call.remaining()
-        trust = _trust(ca)
+        tls = _trusting(ca) if ca else ssl.create_default_context
         try:
             answer = outbound.fetch(
                 self.call.guard,
@@ -87,7 +87,7 @@ class GuardedHttp:
                 headers=headers,
                 body=body,
                 timeout_s=left,
-                tls=lambda: trust,
+                tls=tls,
             )
         except outbound.Refused as error:
             raise Misconfigured(str(error)) from None
@@ -98,9 +98,10 @@ class GuardedHttp:
         return Reply(answer.status, answer.headers, answer.body)
 
 
-def _trust(ca: str) -> ssl.SSLContext:
-    """Return what to trust: one authority, or those of the system. Raises Misconfigured."""
+def _trusting(ca: str) -> Callable[[], ssl.SSLContext]:
+    """Return what makes a context that trusts one authority. Raises Misconfigured."""
     try:
-        return ssl.create_default_context(cadata=ca or None)
+        context = ssl.create_default_context(cadata=ca)
     except (ssl.SSLError, ValueError):
         raise Misconfigured("The authority's certificate is not readable as PEM.") from None
+    return lambda: context

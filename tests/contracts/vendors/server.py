@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,7 @@ class Asked:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: Any = None
+    sent: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,10 @@ class Vendor:
 
 
 @contextmanager
-def serving(vendor: Vendor) -> Iterator[Vendor]:
-    """Run a fake on a free port for the length of the block."""
+def serving(
+    vendor: Vendor, wrap: Callable[[socket.socket], socket.socket] = lambda plain: plain
+) -> Iterator[Vendor]:
+    """Run a fake on a free port for the length of the block; `wrap` may give it TLS."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -114,6 +118,7 @@ def serving(vendor: Vendor) -> Iterator[Vendor]:
                 dict(parse_qsl(parts.query)),
                 {name.lower(): text for name, text in self.headers.items()},
                 _json(sent),
+                sent,
             )
             self._send(vendor.answer(asked))
 
@@ -141,6 +146,7 @@ def serving(vendor: Vendor) -> Iterator[Vendor]:
 
     with Server(("127.0.0.1", 0), Handler) as server:
         vendor.port = server.server_address[1]
+        server.socket = wrap(server.socket)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
