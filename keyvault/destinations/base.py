@@ -4,12 +4,18 @@ A destination plug-in is a plain class: no framework, no database, no clock, no
 retries. It reaches the outside only through the `Context` of one call. Rules
 that the conformance suite (`keyvault.destinations.testing`) proves:
 
-* `observe` and `verify` read and never wait; every change may be repeated;
+* `observe` and `verify` read and never wait; every change may be repeated, and
+  repeating a promotion that holds changes nothing where the place can be read;
 * `promote` compares first: what is live and is neither `expect` nor the
   version itself is somebody else's, stays as it is, and is a `Conflict`;
+* our mark alone proves nothing: a value that was edited under it is foreign;
 * a failure after which the change may hold is `Ambiguous`, never `Transient`;
+* an outage is no verdict: `observe` raises `Transient`, `verify` says PENDING;
 * no secret stands in any error, name or public field;
 * each call returns or raises before `ctx.deadline_at`.
+
+Where the place cannot be read (`readback` is false), `observe` tells what the
+marks beside the value say, and an edit that leaves them alone goes unseen.
 
 To roll back is to `promote` the previous version: there is no second way.
 """
@@ -85,7 +91,10 @@ class Destination(Protocol):
         """Return what stands in the way, by reading only. An empty list means ready."""
 
     def observe(self, ctx: Context) -> Observed:
-        """Return what the place holds now, by reading only."""
+        """Return what the place holds now, by reading only.
+
+        Raises Transient while it cannot be asked, Denied without the right to read.
+        """
 
     def stage(self, ctx: Context, version: Version) -> None:
         """Lay a version beside the live one, where no consumer reads it.
@@ -102,10 +111,18 @@ class Destination(Protocol):
         """
 
     def verify(self, ctx: Context, version: Version) -> Health:
-        """Say whether the place shows the version and its consumer has it; never waits."""
+        """Say whether the place shows the version and its consumer has it; never waits.
+
+        OK: both. PENDING: not yet, or the place cannot be asked now. BAD: a foreign
+        value is there, or the consumer failed with it; time alone mends neither.
+        Raises nothing but Denied and Misconfigured.
+        """
 
     def cleanup(self, ctx: Context, keep: Sequence[str]) -> None:
-        """Remove what was staged, except the versions in `keep` and the live one."""
+        """Remove what was staged, except the versions in `keep`; the live one stays.
+
+        `keep` holds version ids. What is not ours stays too.
+        """
 
     def remove(self, ctx: Context, expect: str) -> None:
         """Remove our value when the key ends here; an absent one counts as removed.
