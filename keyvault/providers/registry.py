@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
+from keyvault.providers.aws_iam import AwsIam
 from keyvault.providers.manual import Manual
 from keyvault.providers.postgresql import PostgreSQL
 from keyvault.providers.valkey import Valkey
@@ -18,7 +19,7 @@ __all__ = ["GROUP", "BadPlugin", "UnknownKind", "kinds", "load", "provider", "re
 
 GROUP = "keyvault.providers"
 _registry: Registry[Provider] = Registry(
-    GROUP, "provider", (PostgreSQL, Valkey, Manual), lambda made: made.kind
+    GROUP, "provider", (PostgreSQL, Valkey, AwsIam, Manual), lambda made: made.kind
 )
 
 

@@ -43,7 +43,7 @@ def _restored() -> Iterator[None]:
 
 
 def test_built_in_providers_are_always_there():
-    assert set(registry.kinds()) == {"postgresql", "valkey", "manual"}
+    assert set(registry.kinds()) == {"postgresql", "valkey", "aws_iam", "manual"}
     assert registry.provider("manual").kind == "manual"
 
 
