@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
+from keyvault.destinations.aws_secrets import AwsSecrets
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
 
 if TYPE_CHECKING:
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "BadPlugin", "UnknownKind", "destination", "kinds", "load", "registered"]
 
 GROUP = "keyvault.destinations"
-_registry: Registry[Destination] = Registry(GROUP, "destination", (), lambda made: made.kind)
+_registry: Registry[Destination] = Registry(
+    GROUP, "destination", (AwsSecrets,), lambda made: made.kind
+)
 
 
 def load(*, allowed: Collection[str], found: Iterable[EntryPoint] = ()) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from keyvault.providers.testing import FaultProxy
 from tests.contracts import aws_servers, servers
-from tests.contracts.aws_bench import IamBench
+from tests.contracts.aws_bench import IamBench, SecretBench
 from tests.contracts.benches import PostgresBench, ValkeyBench
 
 SERVERS = ["wheel"]
@@ -58,3 +58,9 @@ def aws_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[aws_servers
 def iam_bench(aws_target: aws_servers.AwsTarget) -> Iterator[IamBench]:
     with FaultProxy("127.0.0.1", aws_target.port) as proxy:
         yield IamBench.at(aws_target, proxy)
+
+
+@pytest.fixture
+def secret_bench(aws_target: aws_servers.AwsTarget) -> Iterator[SecretBench]:
+    with FaultProxy("127.0.0.1", aws_target.port) as proxy:
+        yield SecretBench.at(aws_target, proxy)

@@ -94,7 +94,7 @@ def failure(reply: Reply, code: str, right: str, *, is_change: bool) -> Provider
         return Transient(f"{said}; nothing was changed.")
     if code in _UNSIGNED:
         return _unsigned(reply, said)
-    if code in _FORBIDDING or reply.status == _FORBIDDEN and code not in _MEANINGS:
+    if code in _FORBIDDING or (reply.status == _FORBIDDEN and code not in _MEANINGS):
         return Denied(f"{said}: the credential lacks the right {right}.")
     kind, why = _MEANINGS.get(code, (Misconfigured, "it does not take this request"))
     return kind(f"{said}: {why}.")

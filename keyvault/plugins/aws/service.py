@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
-from xml.etree import ElementTree as ET  # noqa: S405 - see `_tree`.
+from xml.etree import ElementTree as ET
 
 from keyvault.plugins.aws.failures import failure
 from keyvault.plugins.aws.signing import AccessKey, Scope, signed

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
-from xml.etree import ElementTree as ET  # noqa: S405 - for its type alone.
+from xml.etree import ElementTree as ET
 
 from keyvault.crypto.secret import Secret
 from keyvault.plugins import aws
