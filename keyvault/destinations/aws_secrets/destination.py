@@ -74,7 +74,7 @@ class AwsSecrets:
             _names(ctx)
             secret = RemoteSecret.of(ctx)
             labels = secret.labels()
-            if labels.current:
+            if labels.current and not labels.is_deleted:
                 secret.live_content()
         except ProviderError as error:
             return [Problem(error.sentence, _MENDS.get(error.code, _ELSEWHERE))]

@@ -74,7 +74,7 @@ class Service:
         found = _object(reply)
         if reply.status not in _OK:
             right = target.replace(".", ":")
-            raise failure(reply, _json_code(found or {}), right, is_change=is_change)
+            raise failure(reply, _json_code(reply, found), right, is_change=is_change)
         if found is None:
             raise _unusable(is_change=is_change)
         return found
@@ -138,9 +138,13 @@ def _xml_code(tree: ET.Element | None) -> str:
     return (code.text or "") if code is not None else ""
 
 
-def _json_code(found: Mapping[str, JSON]) -> str:
-    """Return the code of `__type`, which may stand behind a namespace and a `#`."""
-    return str(found.get("__type", "")).rpartition("#")[2]
+def _json_code(reply: Reply, found: Mapping[str, JSON] | None) -> str:
+    """Return the code of an error: of `__type`, behind its namespace and `#` where it has one.
+
+    What stands before the service, and refuses signatures, may answer in XML.
+    """
+    named = str((found or {}).get("__type", ""))
+    return named.rpartition("#")[2] or _xml_code(_tree(reply))
 
 
 def _unusable(*, is_change: bool) -> ProviderError:
