@@ -101,8 +101,12 @@ def compose() -> None:
 def _load_plugins() -> None:
     points = {group: entry_points(group=group) for group in (providers.GROUP, destinations.GROUP)}
     loading.require_installed(settings.ALLOWED_PLUGINS, chain.from_iterable(points.values()))
-    for registry in (providers, destinations):
-        registry.load(allowed=settings.ALLOWED_PLUGINS, found=points[registry.GROUP])
+    providers.load(allowed=settings.ALLOWED_PLUGINS, found=points[providers.GROUP])
+    destinations.load(
+        allowed=settings.ALLOWED_PLUGINS,
+        found=points[destinations.GROUP],
+        file_roots=settings.ENV_FILE_ROOTS,
+    )
 
 
 def _load_keyring() -> None:

@@ -63,6 +63,23 @@ def words(name: str, default: str) -> list[str]:
     return text(name, default).replace(",", " ").split()
 
 
+def directories(name: str, default: str) -> list[str]:
+    """Return a list of directories. Raises BadSetting on a path that is not absolute and plain."""
+    found = words(name, default)
+    for path in found:
+        if not _is_plain(path):
+            message = f"{name} holds {path!r}; it takes absolute paths without . and .. in them."
+            raise BadSetting(message)
+    return found
+
+
+def _is_plain(path: str) -> bool:
+    """Say whether a path is absolute, has one spelling and is not the root itself."""
+    # POSIX lets two leading slashes mean something else, and normpath leaves them.
+    is_absolute = path.startswith("/") and not path.startswith("//")
+    return is_absolute and path == os.path.normpath(path) and path != "/"
+
+
 def networks(name: str, default: str) -> list[str]:
     """Return a list of networks in CIDR form. Raises BadSetting on a word that is none."""
     found = words(name, default)

@@ -14,6 +14,7 @@ import django_stubs_ext
 from keyvault.environment import (
     boolean,
     database,
+    directories,
     integer,
     networks,
     queue_server,
@@ -177,6 +178,7 @@ READ_RETENTION_DAYS = integer("KEYVAULT_READ_RETENTION_DAYS", 400, low=7, high=3
 USAGE_RETENTION_DAYS = integer("KEYVAULT_USAGE_RETENTION_DAYS", 90, low=7, high=3650)
 ALLOWED_PLUGINS = words("KEYVAULT_ALLOWED_PLUGINS", "")
 EGRESS_SOCKETS = words("KEYVAULT_EGRESS_SOCKETS", "")
+ENV_FILE_ROOTS = directories("KEYVAULT_ENV_FILE_ROOTS", "")
 TRUSTED_PROXIES = networks("KEYVAULT_TRUSTED_PROXIES", "")
 EMAIL_HOST = text("KEYVAULT_SMTP_HOST", "")
 EMAIL_PORT = integer("KEYVAULT_SMTP_PORT", 587, low=1, high=65535)

@@ -11,7 +11,9 @@ from keyvault.api import document, problems, urls
 from keyvault.audit.events import EVENTS
 
 ROOT = Path(__file__).resolve().parent.parent
-READERS = re.compile(r'\b(?:text|secret|boolean|integer|words|networks|database)\(\s*"([A-Z_]+)"')
+READERS = re.compile(
+    r'\b(?:text|secret|boolean|integer|words|networks|directories|database)\(\s*"([A-Z_]+)"'
+)
 
 
 def _documented(page: str, pattern: str) -> set[str]:

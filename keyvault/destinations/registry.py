@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
 from keyvault.destinations.aws_secrets import AwsSecrets
+from keyvault.destinations.env_file import EnvFile
+from keyvault.destinations.openbao import OpenBao
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
 
 if TYPE_CHECKING:
@@ -15,13 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["GROUP", "BadPlugin", "UnknownKind", "destination", "kinds", "load", "registered"]
 
 GROUP = "keyvault.destinations"
+
+
+def _built_in(file_roots: Iterable[str]) -> Sequence[Callable[[], Destination]]:
+    return (partial(EnvFile, tuple(file_roots)), OpenBao, AwsSecrets)
+
+
 _registry: Registry[Destination] = Registry(
-    GROUP, "destination", (AwsSecrets,), lambda made: made.kind
+    GROUP, "destination", _built_in(()), lambda made: made.kind
 )
 
 
-def load(*, allowed: Collection[str], found: Iterable[EntryPoint] = ()) -> None:
-    """Load the built-in destinations and the allowed plug-ins. Raises BadPlugin."""
+def load(
+    *, allowed: Collection[str], found: Iterable[EntryPoint] = (), file_roots: Iterable[str] = ()
+) -> None:
+    """Load the built-in destinations and the allowed plug-ins. Raises BadPlugin.
+
+    `file_roots`: the directories at or below which files may be written.
+    """
+    _registry.built_in = _built_in(file_roots)
     _registry.load(allowed=allowed, found=found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,12 +74,20 @@ class GuardedHttp:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        ca: str = "",
     ) -> Reply:
         """Send one request. Raises Misconfigured, Transient, Ambiguous."""
         left = self.call.remaining()
+        trust = _trust(ca)
         try:
             answer = outbound.fetch(
-                self.call.guard, method, url, headers=headers, body=body, timeout_s=left
+                self.call.guard,
+                method,
+                url,
+                headers=headers,
+                body=body,
+                timeout_s=left,
+                tls=lambda: trust,
             )
         except outbound.Refused as error:
             raise Misconfigured(str(error)) from None
@@ -87,3 +96,11 @@ class GuardedHttp:
         except outbound.Lost as error:
             raise Ambiguous(str(error)) from None
         return Reply(answer.status, answer.headers, answer.body)
+
+
+def _trust(ca: str) -> ssl.SSLContext:
+    """Return what to trust: one authority, or those of the system. Raises Misconfigured."""
+    try:
+        return ssl.create_default_context(cadata=ca or None)
+    except (ssl.SSLError, ValueError):
+        raise Misconfigured("The authority's certificate is not readable as PEM.") from None

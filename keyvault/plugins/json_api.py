@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _JSON_TYPE = "application/json"
 _OK = range(200, 300)
 _SERVER_FAULT = 500
-_TIMEOUT, _TOO_MANY = 408, 429
+_FORBIDDEN, _TIMEOUT, _TOO_MANY = 403, 408, 429
 _MOST_WAIT_S = 3600.0
 _VISIBLE = re.compile(rb"[!-~]+")
 
@@ -51,19 +51,23 @@ _MEANINGS: Mapping[int, tuple[type[ProviderError], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class JsonApi:
-    """An API at `base`, such as https://api.example.com, spoken to with these headers."""
+    """An API at `base`, such as https://api.example.com, spoken to with these headers.
+
+    `ca` is the PEM of the authority to trust in place of the system's. A
+    content-type among the headers replaces that of plain JSON.
+    """
 
     ctx: Context
     base: str
     headers: Mapping[str, str] = field(repr=False)
+    ca: str = field(default="", repr=False)
 
     def read(self, path: str, query: Mapping[str, str | int] | None = None) -> Mapping[str, JSON]:
         """GET an object. Raises Denied, NotFound, Misconfigured, Transient."""
         url = _join(self.base, path) + (f"?{urlencode(query)}" if query else "")
         self.ctx.remaining()
-        reply = self.ctx.http.request("GET", url, headers=self.headers)
-        if reply.status not in _OK:
-            raise _refusal(reply, is_change=False)
+        reply = self.ctx.http.request("GET", url, headers=self.headers, ca=self.ca)
+        require_ok(reply, is_change=False)
         found = _object(reply)
         if found is None:
             raise Transient("The API gave no usable answer; nothing was changed.")
@@ -78,15 +82,22 @@ class JsonApi:
         was changed, Ambiguous when something may have been.
         """
         sent = None if body is None else json.dumps(body).encode()
-        headers = dict(self.headers) | ({} if sent is None else {"content-type": _JSON_TYPE})
+        headers = ({} if sent is None else {"content-type": _JSON_TYPE}) | dict(self.headers)
         self.ctx.remaining()
-        reply = self.ctx.http.request(method, _join(self.base, path), headers=headers, body=sent)
-        if reply.status not in _OK:
-            raise _refusal(reply, is_change=True)
+        reply = self.ctx.http.request(
+            method, _join(self.base, path), headers=headers, body=sent, ca=self.ca
+        )
+        require_ok(reply, is_change=True)
         found = _object(reply) if reply.body else {}
         if found is None:
             raise Ambiguous("The API gave no usable answer to a change.")
         return found
+
+
+def require_ok(reply: Reply, *, is_change: bool) -> None:
+    """Raise what a status outside 200 to 299 means: Denied, NotFound, Conflict and the like."""
+    if reply.status not in _OK:
+        raise _refusal(reply, is_change=is_change)
 
 
 def segment(text: str) -> str:
@@ -125,10 +136,16 @@ def _refusal(reply: Reply, *, is_change: bool) -> ProviderError:
         if is_change:
             return Ambiguous(f"{said} to a change, which may have taken effect.")
         return Transient(f"{said}; nothing was changed.")
-    if reply.status == _TOO_MANY:
+    if reply.status == _TOO_MANY or _is_rate_limit(reply):
         return Transient(f"{said}: too many requests.", retry_after_s=_retry_after_s(reply))
     kind, why = _MEANINGS.get(reply.status, (Misconfigured, "it does not take this request"))
     return kind(f"{said}: {why}.")
+
+
+def _is_rate_limit(reply: Reply) -> bool:
+    """Say whether a 403 speaks of a rate, as GitHub's does, and not of a right."""
+    is_spent = reply.headers.get("x-ratelimit-remaining") == "0"
+    return reply.status == _FORBIDDEN and (is_spent or "retry-after" in reply.headers)
 
 
 def _retry_after_s(reply: Reply) -> float | None:

@@ -21,11 +21,13 @@ class Http(Protocol):
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        ca: str = "",
     ) -> Reply:
-        """Send one request.
+        """Send one request. `ca` is the PEM of an authority to trust in place of the system's.
 
-        Raises Misconfigured (the guard refuses the address), Transient (nothing
-        was sent, or only a read was) and Ambiguous (a change lost its answer).
+        Raises Misconfigured (the guard refuses the address, or the PEM is none),
+        Transient (nothing was sent, or only a read was) and Ambiguous (a change
+        lost its answer).
         """
 
 

@@ -63,11 +63,11 @@ def _move(rotation_id: UUID, run: Run) -> bool:
 
 def _note_progress(found: sight.Sight, run: Run) -> None:
     """Write down who has moved since the last look."""
-    number = found.new.number if found.new else None
+    number, since = found.new.number if found.new else None, found.rotation.since
     news = [
         (one, state)
         for one in found.deliveries
-        if (state := sight.progress(one, number, found.proofs)) != one.state
+        if (state := sight.progress(one, number, found.proofs, since=since)) != one.state
     ]
     if not news:
         return
@@ -93,9 +93,12 @@ def _go(found: sight.Sight, way: Go, run: Run) -> None:
 
 def _after_failure(rotation_id: UUID, run: Run, stop: Unfinished) -> None:
     """Hold the rotation when trying again cannot help; otherwise let the job back off."""
-    if isinstance(stop, NeedsPerson) and stop.code in services.BY_HAND:
-        raise stop
     rotation = Rotation.objects.select_related("key").get(pk=rotation_id)
+    if isinstance(stop, NeedsPerson) and stop.code in services.BY_HAND:
+        with transaction.atomic(durable=True):
+            run.fence()
+            services.tell(rotation, stop.sentence, now=run.now)
+        raise stop
     if run.is_last or isinstance(stop, NeedsPerson | CannotExecute):
         with transaction.atomic(durable=True):
             run.fence()

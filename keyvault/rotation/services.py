@@ -24,7 +24,7 @@ from keyvault.findings.models import FindingKind
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyState
 from keyvault.rotation import saga
-from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation, RotationState
+from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State, Terms
 from keyvault.usage import selectors as usage
 from keyvault.vault import selectors as versions
@@ -190,6 +190,20 @@ def go_on(*, rotation_id: UUID, actor: Actor, now: datetime, request_id: UUID) -
     _resume(rotation, actor, now, may_go_on=True)
 
 
+def key_ended(*, key_id: UUID, actor: Actor, now: datetime) -> None:
+    """End the open rotation of a key that was revoked, held or not, in the caller's transaction.
+
+    The caller holds the key's row lock. Nobody decides any more what becomes of it.
+    """
+    found = Rotation.objects.select_related("key").filter(key_id=key_id)
+    rotation = found.exclude(state__in=ENDED).select_for_update(of=("self",)).first()
+    if rotation is None:
+        return
+    if rotation.state == State.HELD:
+        enter(rotation, State.ROLLING_BACK, cause=saga.Cause.KEY_ENDED, now=now, actor=actor)
+    _go_on(rotation)
+
+
 def confirm(*, delivery_id: int, actor: Actor, now: datetime) -> None:
     """Note that a person has moved a dependent that no program can watch. Outermost.
 
@@ -295,26 +309,37 @@ def _too_late(rotation: Rotation) -> str:
     return f"This rotation is {state}: the old version may be ended already."
 
 
-def _tell(rotation: Rotation, now: datetime) -> None:
-    """Open the finding of a held rotation, and close it as soon as it is held no more."""
-    subject = subject_of(rotation)
-    if rotation.state == RotationState.HELD:
-        findings.open(
-            kind=FindingKind.ROTATION,
-            subject=subject,
-            detail=str(rotation.pk),
-            sentence=rotation.sentence
-            or f"The rotation of {rotation.key.name} waits for a person.",
-            now=now,
-        )
-        return
-    findings.close(
+def tell(rotation: Rotation, sentence: str, *, now: datetime) -> None:
+    """Open the finding by which the owner of a key hears of it, in the caller's transaction."""
+    findings.open(
         kind=FindingKind.ROTATION,
-        subject=subject,
+        subject=subject_of(rotation),
         detail=str(rotation.pk),
-        sentence="It goes on.",
+        sentence=sentence,
         now=now,
     )
+
+
+def _tell(rotation: Rotation, now: datetime) -> None:
+    """Have the owner know where a person is needed, and no longer than that.
+
+    A rotation that went back unasked leaves its key overdue, until a later one has ended well.
+    """
+    name, subject = rotation.key.name, subject_of(rotation)
+    is_failure = rotation.cause not in {saga.Cause.ASKED, saga.Cause.KEY_ENDED}
+    if rotation.state == State.HELD:
+        tell(rotation, rotation.sentence or f"The rotation of {name} waits for a person.", now=now)
+    elif rotation.state == State.ROLLED_BACK and is_failure:
+        tell(rotation, f"{rotation.sentence} The rotation of {name} went back.", now=now)
+    else:
+        detail = None if rotation.state == State.COMPLETED else str(rotation.pk)
+        findings.close(
+            kind=FindingKind.ROTATION,
+            subject=subject,
+            detail=detail,
+            sentence="It goes on.",
+            now=now,
+        )
 
 
 def _record(  # noqa: PLR0917 - private, and every caller passes all of it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -66,7 +67,9 @@ def _seen(
         terms=services.terms_of(rotation),
         wave=rotation.wave,
         parts=[
-            Part(one.wave, Progress(progress(one, number, proofs)), one.has_new)
+            Part(
+                one.wave, Progress(progress(one, number, proofs, since=rotation.since)), one.has_new
+            )
             for one in deliveries
         ],
         since_s=since_s,
@@ -80,8 +83,13 @@ def _seen(
     )
 
 
-def progress(delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof]) -> DeliveryState:
-    """Return how far a dependent is, by its newest proof. `number`: the new version's."""
+def progress(
+    delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof], *, since: datetime
+) -> DeliveryState:
+    """Return how far a dependent is, by its newest proof.
+
+    number: the new version's. since: when the rotation came to where it is.
+    """
     state = DeliveryState(delivery.state)
     if state in {DeliveryState.EXCUSED, DeliveryState.WAITING} or number is None:
         return state
@@ -90,7 +98,10 @@ def progress(delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof
     proof = _proof(delivery, proofs)
     if proof is None or proof.number != number:
         return DeliveryState.RESTARTING
-    return DeliveryState.CONFIRMED if proof.is_healthy else DeliveryState.FAILED
+    if proof.is_healthy:
+        return DeliveryState.CONFIRMED
+    # Who was ill before a person gave it more time has another chance to say how it is.
+    return DeliveryState.FAILED if proof.at > since else DeliveryState.RESTARTING
 
 
 def is_observable(key: Key) -> bool:

@@ -202,6 +202,59 @@ def test_a_kind_without_a_handler_is_held_for_a_person(house):
     assert Job.objects.get(pk=job).code == "no_handler"
 
 
+def test_a_job_that_is_well_waits_without_counting_a_try(chore):
+    job = chore.promise()
+    chore.fault = ports.Later(30)
+    for _ in range(backoff.TRIES + 2):
+        chore.run(job)
+        row = Job.objects.get(pk=job)
+        assert (row.state, row.attempts) == ("ready", 0)
+        assert row.due_at > row.created_at + timedelta(seconds=20)
+        chore.wait_out(job)
+
+
+def test_news_have_a_waiting_job_look_at_once(chore):
+    subject = uuid4()
+    job = chore.promise(subject)
+    chore.fault = ports.Later(30)
+    chore.run(job)
+    assert not chore.run(job)
+
+    with transaction.atomic():
+        queue.hasten(kind="test.chore", subject_id=subject)
+
+    assert chore.run(job)
+
+
+def test_news_that_come_while_a_job_runs_have_it_look_again(chore):
+    subject = uuid4()
+    job = chore.promise(subject)
+
+    def handler(subject_id, run):
+        with transaction.atomic():
+            queue.hasten(kind="test.chore", subject_id=subject_id)
+        raise ports.Later(30)
+
+    chore.fault = None
+    running._handlers["test.chore"] = handler
+    chore.run(job)
+
+    assert queue.due(ring_again=timedelta(0)) == [job]
+    assert not Job.objects.get(pk=job).is_hasty
+
+
+def test_news_are_no_decision_of_a_person_about_a_held_job(chore):
+    subject = uuid4()
+    job = chore.promise(subject)
+    chore.fault = ports.NeedsPerson("intake", "Paste the value.")
+    chore.run(job)
+
+    with transaction.atomic():
+        queue.hasten(kind="test.chore", subject_id=subject)
+
+    assert state(job) == "held"
+
+
 def test_waits_double_and_stay_below_their_ceiling():
     ceilings = [backoff.ceiling(attempts).total_seconds() for attempts in range(1, 10)]
     assert ceilings == [2, 4, 8, 16, 32, 64, 128, 256, 300]

@@ -72,6 +72,15 @@ def test_a_network_that_is_none_is_refused(monkeypatch):
         environment.networks("KEYVAULT_X", "")
 
 
+@pytest.mark.parametrize("path", ["etc", "/srv/../etc", "/srv//x", "/srv/", "/", "//srv", "./x"])
+def test_a_directory_with_more_than_one_spelling_is_refused(monkeypatch, path):
+    monkeypatch.setenv("KEYVAULT_SAMPLE", f"/srv/keys {path}")
+    with pytest.raises(BadSetting, match="absolute paths"):
+        environment.directories("KEYVAULT_SAMPLE", "")
+    monkeypatch.setenv("KEYVAULT_SAMPLE", "/srv/keys,/run/keys")
+    assert environment.directories("KEYVAULT_SAMPLE", "") == ["/srv/keys", "/run/keys"]
+
+
 @pytest.mark.parametrize("address", ["sqlite:///db", "mysql://host/db", ""])
 def test_only_postgresql_is_taken(monkeypatch, address):
     monkeypatch.setenv("KEYVAULT_X", address)

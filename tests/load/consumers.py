@@ -22,7 +22,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from keyvault.client import AsyncClient, Away
+from keyvault.client import AsyncClient, Away, BadIdentity, Refused
 from keyvault.client.values import Value
 
 BEAT_S, REFRESH_S = 1.0, 0.5
@@ -134,6 +134,8 @@ class Consumer:
             self.count["served"] += 1
         except Away:
             self.count["gateway away"] += 1
+        except (BadIdentity, Refused) as error:
+            self.count[f"refused: {error}"] += 1
         except (psycopg.Error, RedisError, OSError) as error:
             self.count["failed"] += 1
             self.count[f"{type(error).__name__} with version {self.version}"] += 1
@@ -152,8 +154,8 @@ class Consumer:
     async def _beat(self) -> None:
         try:
             await self.client.heartbeat()
-        except Away:
-            self.count["heartbeat lost"] += 1
+        except (Away, BadIdentity, Refused) as error:
+            self.count[f"heartbeat lost: {type(error).__name__}"] += 1
 
 
 async def main() -> None:

@@ -77,3 +77,8 @@ def needs_foreign(bench: Bench) -> None:
 def secrets_of(bench: Bench, *versions: Version) -> list[bytes]:
     """Return every secret that plays a part in a test."""
     return [*bench.admin_secrets(), *(secret_of(version) for version in versions)]
+
+
+def traces_of(bench: Bench, *versions: Version) -> list[bytes]:
+    """Return what betrays each of these secrets, however often it was quoted on its way."""
+    return [secret.rpartition(b" ")[2] for secret in secrets_of(bench, *versions)]

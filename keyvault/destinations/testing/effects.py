@@ -15,7 +15,7 @@ from keyvault.destinations.testing.calls import (
     observe,
     promote,
     race,
-    secrets_of,
+    traces_of,
     verify,
 )
 
@@ -168,9 +168,8 @@ class Effects:
         health = bench.destination.verify(bench.call(), first)
         shown = repr([first, second, found, observe(bench), health, able(bench), bench.call()])
         shown += repr([bench.destination, bench.destination.check(bench.call())])
-        for secret in secrets_of(bench, first, second):
-            assert secret not in shown.encode()
-            assert repr(secret)[2:-1] not in shown
+        found_in = [trace for trace in traces_of(bench, first, second) if trace in shown.encode()]
+        assert not found_in
 
     def test_cleanup_keeps_what_it_is_told(self, bench: Bench) -> None:
         """And what is live, always; a second time there is nothing to do."""
@@ -204,8 +203,9 @@ class Effects:
         first, second = make_version(1), make_version(2)
         put_live(bench, first)
         put_live(bench, second, first)
-        for disturb in (lambda: None, bench.overwrite):
-            disturb()
+        for is_foreign in (False, True):
+            if is_foreign:
+                bench.overwrite()
             before = bench.state()
             with pytest.raises(Conflict):
                 bench.destination.remove(bench.call(), first.id)

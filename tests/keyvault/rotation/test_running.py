@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from approvals.models import Job
@@ -29,8 +30,6 @@ def reader(cast, key):
     key.delivery_mode = DeliveryMode.PULL
     key.save()
     agent = builders.agent(cast)
-    from django.db import transaction
-
     from keyvault.dependents import services as dependents
 
     with transaction.atomic():
@@ -217,6 +216,62 @@ def test_a_key_that_is_revoked_meanwhile_ends_its_rotation(rolled_out, work, key
     ended = work(rolled_out, tries=2)
 
     assert (ended.state, ended.cause) == ("rolled_back", "key_ended")
+
+
+def test_a_held_rotation_of_a_key_that_is_revoked_is_over(begin, work, key, now):
+    rotation = begin()
+    work(rotation)
+    later(rotation, 101)
+    work(rotation)
+    with transaction.atomic():
+        key.state, key.revoked_at = "revoked", timezone.now()
+        key.save()
+        services.key_ended(key_id=key.pk, actor=WORKER, now=now)
+
+    ended = work(rotation)
+
+    assert (ended.state, ended.cause) == ("rolled_back", "key_ended")
+    assert not Finding.objects.filter(kind=FindingKind.ROTATION, closed_at=None).exists()
+
+
+def test_who_was_ill_has_another_chance_when_a_person_gives_it_time(
+    begin, work, report, fake, key, now
+):
+    rotation = begin()
+    work(rotation)
+    fake.keys = {one.remote_id: one for one in fake.alive() if rotation.pk.hex in one.tag}
+    report(2, healthy=False)
+    assert work(rotation).cause == "old_died"
+    past = timezone.now() - timedelta(seconds=5)
+    LoadedVersion.objects.filter(key_id=key.pk).update(last_at=past)
+    Rotation.objects.filter(pk=rotation.pk).update(created_at=past - timedelta(seconds=5))
+
+    services.extend(rotation_id=rotation.pk, reason="mended", actor=WORKER, now=now)
+    assert work(rotation).state == "promoting"
+    report(2)
+    assert work(rotation).state == "draining"
+
+
+def test_a_rotation_that_went_back_by_itself_is_told_until_one_ends_well(
+    begin, work, report, key, now
+):
+    rotation = begin()
+    work(rotation)
+    report(2, healthy=False)
+    work(rotation)
+    report(1)
+    assert work(rotation).state == "rolled_back"
+    told = Finding.objects.get(kind=FindingKind.ROTATION, closed_at=None)
+    assert "went back" in told.sentence
+
+    again = begin()
+    work(again)
+    report(3)
+    work(again)
+    later(again, 5)
+    assert work(again).state == "completed"
+    told.refresh_from_db()
+    assert told.closed_at is not None
 
 
 def test_a_second_rotation_waits_for_the_first(begin, key):

@@ -1,0 +1,154 @@
+"""What the clock begins: once per due time, whatever else happens."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from approvals import queue
+from approvals.models import Job
+from keyvault.findings.models import Finding, FindingKind
+from keyvault.rotation import services, triggers
+from keyvault.rotation.models import Rotation
+from tests import races
+from tests.keyvault.vault.rows import WORKER
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def due(key, now, terms):
+    """The key, whose rotation is due."""
+    key.rotation_due_at, key.rotation_cause = now - timedelta(minutes=1), "cadence"
+    key.save()
+    return key
+
+
+def test_a_due_key_is_rotated_once(due, now):
+    assert triggers.run(now) == 1
+    assert triggers.run(now) == 0
+
+    rotation = Rotation.objects.get(key=due)
+    assert (rotation.trigger, rotation.slot) == ("cadence", due.rotation_due_at)
+    assert rotation.request_id == due.request_id
+
+
+def test_a_key_that_is_not_due_is_left_alone(key, now, terms):
+    key.rotation_due_at = now + timedelta(minutes=1)
+    key.save()
+    assert triggers.run(now) == 0
+
+
+def test_a_rotation_that_went_back_is_not_begun_again_for_the_same_time(due, work, now):
+    triggers.run(now)
+    rotation = Rotation.objects.get(key=due)
+    work(rotation)
+    services.roll_back(rotation_id=rotation.pk, reason="no", actor=WORKER, now=now)
+    assert work(rotation).state == "rolled_back"
+
+    assert triggers.run(now) == 0
+
+    due.rotation_due_at = now
+    due.save()
+    assert triggers.run(now) == 1
+
+
+def test_a_revoked_key_is_never_rotated(due, now):
+    due.state, due.revoked_at = "revoked", now
+    due.save()
+    assert triggers.run(now) == 0
+
+
+def test_two_clocks_begin_one_rotation(due, now):
+    clocks = [races.Racer(lambda: triggers.run(now)) for _ in range(2)]
+    for clock in clocks:
+        clock.finish()
+
+    assert Rotation.objects.filter(key=due).count() == 1
+
+
+def test_two_people_begin_one_rotation(key, begin):
+    refused = []
+
+    def press():
+        try:
+            begin()
+        except services.AlreadyRotating as error:
+            refused.append(error.rotation_id)
+
+    people = [races.Racer(press) for _ in range(2)]
+    for person in people:
+        person.finish()
+
+    assert refused == [Rotation.objects.get(key=key).pk]
+
+
+def test_a_job_that_was_lost_is_promised_again(begin, now):
+    rotation = begin()
+    Job.objects.filter(subject_id=rotation.pk).delete()
+
+    triggers.run(timezone.now() + timedelta(seconds=1))
+
+    assert Job.objects.get(subject_id=rotation.pk).state == "ready"
+
+
+def test_a_job_whose_workers_died_six_times_holds_its_rotation(begin, now):
+    rotation = begin()
+    Job.objects.filter(subject_id=rotation.pk).update(
+        state="held", code="crashed", sentence="The worker died in every one of six tries."
+    )
+
+    triggers.run(timezone.now() + timedelta(seconds=1))
+
+    rotation.refresh_from_db()
+    assert (rotation.state, rotation.held_from) == ("held", "planned")
+    assert Finding.objects.filter(kind=FindingKind.ROTATION, closed_at=None).count() == 1
+
+
+def test_a_job_that_waits_for_a_pasted_value_is_left_waiting(begin, now):
+    rotation = begin()
+    Job.objects.filter(subject_id=rotation.pk).update(
+        state="held", code="intake", sentence="Paste."
+    )
+
+    triggers.run(timezone.now() + timedelta(seconds=1))
+
+    rotation.refresh_from_db()
+    assert rotation.state == "planned"
+
+
+def test_a_person_and_a_worker_race_at_the_point_of_no_return(begin, work, key, fake, now):
+    """Either it goes back and the old version works, or it is told that it is too late."""
+    rotation = begin()
+    work(rotation)
+    Rotation.objects.filter(pk=rotation.pk).update(state="draining", may_go_on=True)
+    outcome = []
+
+    def back():
+        try:
+            services.roll_back(rotation_id=rotation.pk, reason="wait", actor=WORKER, now=now)
+        except services.WrongMoment:
+            outcome.append("too late")
+        else:
+            outcome.append("noted")
+
+    def go():
+        with transaction.atomic():
+            queue.enqueue(kind=services.JOB, subject_id=rotation.pk)
+        work(rotation)
+
+    contenders = [races.Racer(back), races.Racer(go)]
+    for one in contenders:
+        one.finish()
+
+    ended = work(rotation, tries=2)
+    number = {"completed": 2, "rolled_back": 1}[ended.state]
+    alive = [one.remote_id for one in fake.alive()]
+    from keyvault.vault import selectors as versions
+
+    assert alive == [versions.current(key.pk).remote_id]
+    assert versions.current(key.pk).number == number
+    assert outcome == (["noted"] if number == 1 else outcome)
