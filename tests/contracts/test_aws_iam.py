@@ -76,6 +76,21 @@ def test_what_was_there_before_is_never_found(iam_bench):
     assert (found.remote_id, found.tag) == (made.issued.remote_id, made.attempt.tag)
 
 
+def test_of_two_new_keys_neither_is_taken_for_ours(iam_bench):
+    planned = prepare(iam_bench)
+    iam_bench.provider.create(iam_bench.call(), planned)
+    iam_bench.target.client("iam").create_access_key(UserName=iam_bench.options["user"])
+    with pytest.raises(Conflict, match="one is not ours"):
+        iam_bench.provider.find(iam_bench.call(), planned)
+    assert len(listed(iam_bench)) == 2
+
+
+def test_a_form_that_cannot_work_is_refused_before_anybody_signs(iam_bench):
+    assert list(iam_bench.provider.foresee(iam_bench.call())) == []
+    with pytest.raises(Misconfigured):
+        iam_bench.provider.foresee(replace(iam_bench, options={"user": "a/b"}).call())
+
+
 def test_last_use_is_what_aws_saw(iam_bench):
     provider, issued = iam_bench.provider, make(iam_bench).issued
     assert provider.last_use(iam_bench.call(), issued.key()).at is None

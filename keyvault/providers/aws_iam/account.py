@@ -24,7 +24,7 @@ IAM_VERSION, STS_VERSION = "2010-05-08", "2011-06-15"
 # Each user of a page costs a call more, all within one deadline.
 _USERS_A_PAGE = 20
 _ACCOUNT = re.compile(r"[0-9]{12}")
-_USER = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")
+USER = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")
 _PATH = re.compile(r"/(?:[!-.0-~]{1,100}/){0,5}")
 _REMOTE = re.compile(r"([A-Za-z0-9_+=,.@-]{1,64})/([A-Z0-9]{16,128})")
 
@@ -98,8 +98,6 @@ class Account:
 
     def require_user(self, user: str) -> None:
         """Raise Misconfigured or NotFound when a user may get no keys from here."""
-        if not _USER.fullmatch(user):
-            raise Misconfigured("Name the IAM user as AWS writes it, without its path.")
         found = aws.child(self.iam.read_query(IAM_VERSION, "GetUser", UserName=user), "User")
         path = _text(found, "Path") if found is not None else ""
         if not path.startswith(self.path):

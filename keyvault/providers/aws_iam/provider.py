@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from keyvault.plugins import aws
 from keyvault.providers.aws_iam import schema
-from keyvault.providers.aws_iam.account import Account, Name, new_since
+from keyvault.providers.aws_iam.account import USER, Account, Name, new_since
 from keyvault.providers.base import (
     Attempt,
     Capabilities,
@@ -104,9 +104,15 @@ class AwsIam:
         )
 
     def find(self, ctx: Context, attempt: Attempt) -> list[RemoteKey]:
-        """Return the user's active keys that were not there when the attempt was planned."""
+        """Return the user's active key that was not there when the attempt was planned.
+
+        Raises Conflict where there are two: one of them is somebody else's.
+        """
         keys = Account.of(ctx).keys(attempt.facts["user"])
-        return new_since(keys, attempt.before, attempt.tag)
+        found = new_since(keys, attempt.before, attempt.tag)
+        if len(found) > 1:
+            raise Conflict(_unclear(attempt.facts["user"], found))
+        return found
 
     def validate(self, ctx: Context, issued: Issued) -> Validation:
         """Ask STS, with the access key, whose it is. Needs no right and costs nothing."""
@@ -153,8 +159,9 @@ class AwsIam:
         return LastUse(Account.of(ctx).last_use(_named(key)))
 
     def foresee(self, ctx: Context) -> Sequence[str]:
-        """Return the user, so that no two keys of keyvault share one. Raises Misconfigured."""
-        return [_user(ctx)]
+        """Return nothing, as the user exists already. Raises Misconfigured on its name."""
+        _user(ctx)
+        return ()
 
 
 def _missing_rights(account: Account, user: str) -> list[Problem]:
@@ -191,8 +198,8 @@ def _problem(right: str, read: Callable[[], object], *, is_asked: bool) -> Probl
 
 def _user(ctx: Context) -> str:
     user = str(ctx.options.get("user") or "").strip()
-    if not user:
-        raise Misconfigured("Name the IAM user whose access keys these are.")
+    if not USER.fullmatch(user):
+        raise Misconfigured("Name the IAM user as AWS writes it, without its path.")
     return user
 
 
@@ -201,6 +208,14 @@ def _named(key: RemoteKey) -> Name:
     if name is None:
         raise NotFound("That is no access key of this provider.")
     return name
+
+
+def _unclear(user: str, keys: Sequence[RemoteKey]) -> str:
+    held = ", ".join(key.hint for key in keys)
+    return (
+        f"The user {user} got two access keys at once, and one is not ours: {held}."
+        " End there whichever nobody uses."
+    )
 
 
 def _full(user: str, keys: Sequence[RemoteKey]) -> str:

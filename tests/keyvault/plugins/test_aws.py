@@ -25,8 +25,8 @@ def test_the_host_that_is_signed_is_the_host_that_is_sent(url):
     found = signed(KEY, Scope("iam", "us-east-1"), url, headers={"content-type": "x"}, body=b"a=b")
     assert found["host"] == url.split("/")[2].lower()
     assert "SignedHeaders=content-type;host;x-amz-date" in found["Authorization"]
-    again = AWSRequest(method="POST", url=url, data=b"a=b")
-    again.headers.update({name: found[name] for name in ("host", "content-type", "X-Amz-Date")})
+    headers = {name: found[name] for name in ("host", "content-type", "X-Amz-Date")}
+    again = AWSRequest(method="POST", url=url, headers=headers, data=b"a=b")
     again.context["timestamp"] = found["X-Amz-Date"]
     auth = SigV4Auth(Credentials(KEY.key_id, KEY.secret), "iam", "us-east-1")
     text = auth.string_to_sign(again, auth.canonical_request(again))
