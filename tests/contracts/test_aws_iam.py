@@ -170,11 +170,12 @@ def test_an_answer_that_declares_entities_is_not_read(iam_bench):
     "right", [right for right in IAM_RIGHTS if "List" in right or "Get" in right]
 )
 def test_check_names_each_missing_right_to_read_and_its_mend(iam_bench, right):
+    make(iam_bench)
     assert problems(iam_bench) == []
     iam_bench.target.allow(iam_bench.admin_name, [one for one in IAM_RIGHTS if one != right])
     [found] = problems(iam_bench)
     assert f"lacks the right {right}" in found
-    assert f"Allow {right}" in found
+    assert "Allow it to the admin's user" in found
 
 
 @pytest.mark.parametrize(
@@ -196,8 +197,18 @@ def test_a_missing_right_to_write_is_named_when_it_is_used(iam_bench, right, act
     assert iam_bench.provider.validate(iam_bench.call(), made.issued).verdict is Verdict.VALID
 
 
-def test_check_without_a_key_needs_no_user(iam_bench):
-    assert problems(replace(iam_bench, options={})) == []
+def test_check_without_a_key_looks_at_any_user_below_the_path(iam_bench):
+    alone = replace(iam_bench, options={})
+    assert problems(alone) == []
+    iam_bench.target.allow(iam_bench.admin_name, ["iam:ListUsers", "iam:GetUser"])
+    [found] = problems(alone)
+    assert "iam:ListAccessKeys" in found
+    [empty] = alone.provider.check(with_settings(alone, path="/nobody-here/").call())
+    assert "no IAM user below the path" in empty.sentence
+    assert not empty.is_fatal
+
+
+def test_check_names_a_user_that_is_not_there(iam_bench):
     [found] = problems(replace(iam_bench, options={"user": "nobody-at-all"}))
     assert "no such IAM user" in found
 

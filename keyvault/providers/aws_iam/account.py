@@ -156,6 +156,11 @@ class Account:
         used = aws.child(found, "AccessKeyLastUsed")
         return _time(_text(used, "LastUsedDate")) if used is not None else None
 
+    def look_at_use(self, user: str) -> None:
+        """Ask for the last use of any key of a user, to see whether that is allowed."""
+        for key in self.keys(user)[:1]:
+            self.last_use(Name(user, key.hint))
+
 
 def _key(user: str, fields: dict[str, str]) -> RemoteKey:
     name = Name(user, fields.get("AccessKeyId", ""))

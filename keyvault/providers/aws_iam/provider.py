@@ -34,7 +34,10 @@ QUOTA = 2
 # AWS says that a change in IAM takes seconds to be known everywhere.
 _SETTLE_S = 15.0
 _ELSEWHERE = "Correct the Connection; docs/providers/aws-iam.md has the admin's rights."
-_NOBODY = "AKIA0000000000000000"
+_ALLOW = (
+    "Allow it to the admin's user for the users below the path, and see that the key's user exists"
+    " there; docs/providers/aws-iam.md has the policy."
+)
 
 
 class AwsIam:
@@ -165,35 +168,35 @@ class AwsIam:
 
 
 def _missing_rights(account: Account, user: str) -> list[Problem]:
-    """Read once by each right to read; `user` is the key's, empty for a Connection alone."""
-    someone = user or f"{account.account_id}-nobody"
+    """Read once by each right to read; `user` is the key's, empty for a Connection alone.
 
-    def use() -> None:
-        account.last_use(Name(someone, _NOBODY))
+    Only what exists is asked for: AWS denies what it cannot find below the path.
+    """
+    users: list[str] = []
+    found = _problems(lambda: users.extend(account.users()[0]))
+    someone = user or next(iter(users), "")
+    if someone:
+        found += _problems(lambda: account.require_user(someone))
+        found += _problems(lambda: account.keys(someone))
+        found += _problems(lambda: account.look_at_use(someone))
+    elif not found:
+        nobody = f"There is no IAM user below the path {account.path} yet."
+        found.append(Problem(nobody, "Make one for each key, with its rights.", is_fatal=False))
+    # Two reads may lack the same right.
+    return list(dict.fromkeys(found))
 
-    reads: Sequence[tuple[str, Callable[[], object]]] = (
-        ("iam:ListUsers", account.users),
-        ("iam:GetUser", lambda: account.require_user(someone)),
-        ("iam:ListAccessKeys", lambda: account.keys(someone)),
-        ("iam:GetAccessKeyLastUsed", use),
-    )
-    found = (_problem(right, read, is_asked=bool(user)) for right, read in reads)
-    return [problem for problem in found if problem is not None]
 
-
-def _problem(right: str, read: Callable[[], object], *, is_asked: bool) -> Problem | None:
-    """Return what a read has shown. That nobody is there is news only of a user who was asked for."""
+def _problems(read: Callable[[], object]) -> list[Problem]:
+    """Return what stands in the way of one read, which is nothing or one thing."""
     try:
         read()
     except Denied as error:
-        return Problem(error.sentence, f"Allow {right} to the admin's user; see docs/providers.")
-    except NotFound as error:
-        if right != "iam:GetUser" or not is_asked:
-            return None
-        return Problem(f"There is no such IAM user. {error.sentence}", "Make it, with its rights.")
+        return [Problem(error.sentence, _ALLOW)]
+    except NotFound:
+        return [Problem("There is no such IAM user.", "Make it, with its rights.")]
     except ProviderError as error:
-        return Problem(error.sentence, _ELSEWHERE)
-    return None
+        return [Problem(error.sentence, _ELSEWHERE)]
+    return []
 
 
 def _user(ctx: Context) -> str:
