@@ -20,7 +20,6 @@ from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import DeliveryMode, Key, KeyPermission, KeyState
-from keyvault.rotation import services as rotation
 from keyvault.usage import selectors as usage
 from keyvault.vault import selectors as versions
 
@@ -217,7 +216,6 @@ def _end(key_id: UUID, request_id: UUID, now: datetime) -> None:
         raise ports.Unfinished("version_came", "A version was made meanwhile; it is ended next.")
     try:
         inventory.revoke(key_id=key_id, request_id=request_id, actor=about_keys.WORKER, now=now)
-        rotation.key_ended(key_id=key_id, actor=about_keys.WORKER, now=now)
     except inventory.WrongState as error:
         raise ports.CannotExecute("wrong_state", str(error)) from error
 

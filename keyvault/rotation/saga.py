@@ -265,7 +265,7 @@ def _staged(seen: Seen) -> Move:
 def _promoting(seen: Seen) -> Move:
     """Give the wave its version; go on when all have it and the old one still works."""
     wave = seen.in_wave()
-    if any(part.progress is Progress.FAILED for part in wave):
+    if not seen.may_go_on and any(part.progress is Progress.FAILED for part in wave):
         return _back_or_hold(seen, Cause.FAILED)
     later = [number for number in seen.waves if number > seen.wave]
     is_label_due = not later and not seen.is_promoted
@@ -291,7 +291,8 @@ def _draining(seen: Seen) -> Move:
     if seen.silent_s is None:
         return Go(State.HELD, cause=Cause.UNOBSERVED)
     if seen.silent_s < seen.terms.quiet_s:
-        return _wait_or_hold(seen, Cause.UNCONFIRMED, at_least=seen.terms.quiet_s - seen.silent_s)
+        # Looked at again and again: some providers remember nothing of a session that is closed.
+        return _wait_or_hold(seen, Cause.UNCONFIRMED)
     return Go(State.REVOKING)
 
 
@@ -312,13 +313,12 @@ def _rolling_back(seen: Seen) -> Move:
     return Do(Step.REVOKE_NEW)
 
 
-def _wait_or_hold(seen: Seen, cause: Cause, *, at_least: float = 0.0) -> Move:
+def _wait_or_hold(seen: Seen, cause: Cause) -> Move:
     """Look again soon, more seldom with time, until the grace is over."""
     left = seen.terms.grace_s - seen.since_s
     if left <= 0:
         return Go(State.HELD, cause=cause)
-    pace = max(at_least, min(max(_POLL_S, seen.since_s / 10), _POLL_MOST_S))
-    return Wait(min(pace, left))
+    return Wait(min(max(_POLL_S, seen.since_s / 10), _POLL_MOST_S, left))
 
 
 def _back_or_hold(seen: Seen, cause: Cause) -> Move:

@@ -129,6 +129,8 @@ def enter(
         "held_from": str(before) if state is State.HELD else "",
         **({"wave": wave, "old_verdict": saga.Old.UNTRIED} if wave is not None else {}),
         **({"ended_at": now} if state in saga.ENDS else {}),
+        # While it was held nobody listened, so silence begins anew.
+        **({"quiet_since": None} if state is State.DRAINING else {}),
         **facts,
     }
     if not Rotation.objects.filter(pk=rotation.pk, state=before).update(**change):
@@ -161,7 +163,6 @@ def roll_back(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) ->
                 now=now,
                 actor=actor,
             )
-        _go_on(rotation)
 
 
 def extend(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> None:
@@ -190,20 +191,6 @@ def go_on(*, rotation_id: UUID, actor: Actor, now: datetime, request_id: UUID) -
     _resume(rotation, actor, now, may_go_on=True)
 
 
-def key_ended(*, key_id: UUID, actor: Actor, now: datetime) -> None:
-    """End the open rotation of a key that was revoked, held or not, in the caller's transaction.
-
-    The caller holds the key's row lock. Nobody decides any more what becomes of it.
-    """
-    found = Rotation.objects.select_related("key").filter(key_id=key_id)
-    rotation = found.exclude(state__in=ENDED).select_for_update(of=("self",)).first()
-    if rotation is None:
-        return
-    if rotation.state == State.HELD:
-        enter(rotation, State.ROLLING_BACK, cause=saga.Cause.KEY_ENDED, now=now, actor=actor)
-    _go_on(rotation)
-
-
 def confirm(*, delivery_id: int, actor: Actor, now: datetime) -> None:
     """Note that a person has moved a dependent that no program can watch. Outermost.
 
@@ -221,7 +208,6 @@ def confirm(*, delivery_id: int, actor: Actor, now: datetime) -> None:
         )
         fields = {"dependent": delivery.dependent.name, "state": str(state), "note": ""}
         _record("rotation.delivered", rotation, actor, now, fields)
-        _go_on(rotation)
 
 
 def excuse(
@@ -245,7 +231,6 @@ def excuse(
         )
         fields = {"dependent": delivery.dependent.name, "state": "excused", "note": reason}
         _record("rotation.delivered", rotation, actor, now, fields)
-        _go_on(rotation)
 
 
 def note(
@@ -253,8 +238,9 @@ def note(
 ) -> None:
     """Write down how far a dependent is, in the caller's transaction; nothing if it is known."""
     confirmed_at = now if state == DeliveryState.CONFIRMED else None
-    changed = Delivery.objects.filter(pk=delivery.pk).exclude(state=state)
-    if changed.update(state=state, note=text, confirmed_at=confirmed_at):
+    # A person may have excused it since it was looked at.
+    unmoved = Delivery.objects.filter(pk=delivery.pk, state=delivery.state)
+    if unmoved.update(state=state, note=text, confirmed_at=confirmed_at):
         fields = {"dependent": delivery.dependent.name, "state": str(state), "note": text}
         _record("rotation.delivered", rotation, CLOCK, now, fields)
 
@@ -270,22 +256,20 @@ def subject_of(rotation: Rotation) -> Subject:
 
 
 def _resume(rotation: Rotation, actor: Actor, now: datetime, **facts: Any) -> None:  # noqa: ANN401
-    back_to = State(rotation.held_from)
-    enter(rotation, back_to, now=now, actor=actor, wave=None, **facts)
-    _go_on(rotation)
-
-
-def _go_on(rotation: Rotation) -> None:
-    """Have the job look now, also when a fault has ended or held it."""
-    queue.enqueue(kind=JOB, subject_id=rotation.pk)
-    queue.hasten(kind=JOB, subject_id=rotation.pk)
+    enter(rotation, State(rotation.held_from), now=now, actor=actor, **facts)
 
 
 def _locked(rotation_id: UUID) -> Rotation:
-    """Lock the key, then the rotation: the order of every writer. Raises NotVisible."""
+    """Have the job look as soon as this commits, and lock what is decided about.
+
+    First the job, then the key, then the rotation: the order of the worker, who
+    fences by its job before it writes. Raises NotVisible.
+    """
     found = Rotation.objects.filter(pk=rotation_id).values_list("key_id", flat=True).first()
     if found is None:
         raise NotVisible(f"rotation {rotation_id}")
+    queue.enqueue(kind=JOB, subject_id=rotation_id)
+    queue.hasten(kind=JOB, subject_id=rotation_id)
     inventory.lock(key_id=found)
     return (
         Rotation.objects.select_related("key").select_for_update(of=("self",)).get(pk=rotation_id)

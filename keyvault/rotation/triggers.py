@@ -7,6 +7,7 @@ itself.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -64,17 +65,32 @@ def _begin(key: Key, now: datetime) -> bool:
 
 
 def _look_after(now: datetime) -> None:
-    """Hold rotations whose job has given up, and ring for those that have none."""
+    """Hold rotations whose job has given up, ring for those that have none, end the needless."""
     held = {job.subject_id: job for job in queue.held() if job.kind == services.JOB}
-    open_ones = Rotation.objects.exclude(state__in=[*ENDED, State.HELD]).select_related("key")
     waiting = {subject_id for subject_id, _ in queue.open_jobs(kind=services.JOB)}
-    for rotation in open_ones.filter(since__lt=now):
+    rows = Rotation.objects.exclude(state__in=ENDED).filter(since__lt=now).select_related("key")
+    for rotation in rows:
         job = held.get(rotation.pk)
-        if job is not None and job.code not in services.BY_HAND:
+        if rotation.key.state == KeyState.REVOKED:
+            _end(rotation, now)
+        elif rotation.state == State.HELD:
+            continue
+        elif job is not None and job.code not in services.BY_HAND:
             _hold(rotation, job.sentence, now)
         elif rotation.pk not in waiting:
             with transaction.atomic():
                 queue.enqueue(kind=services.JOB, subject_id=rotation.pk)
+
+
+def _end(rotation: Rotation, now: datetime) -> None:
+    """Have the rotation of a revoked key come to its end, also one that waits for a person."""
+    with transaction.atomic(durable=True):
+        with suppress(queue.NotOpen):
+            # It runs, or is over; one that waits for a hand would wait for ever.
+            queue.cancel(kind=services.JOB, subject_id=rotation.pk)
+        queue.enqueue(kind=services.JOB, subject_id=rotation.pk)
+        if rotation.state == State.HELD:
+            services.enter(rotation, State.ROLLING_BACK, cause=Cause.KEY_ENDED, now=now)
 
 
 def _hold(rotation: Rotation, sentence: str, now: datetime) -> None:

@@ -8,16 +8,18 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from approvals import queue
 from approvals.models import Job
 from keyvault.audit.models import Event
 from keyvault.dependents.models import Health
 from keyvault.findings.models import Finding, FindingKind
-from keyvault.inventory.models import DeliveryMode
+from keyvault.inventory.models import DeliveryMode, Key
 from keyvault.providers import base
 from keyvault.rotation import services
-from keyvault.rotation.models import Delivery, Rotation
+from keyvault.rotation.models import Delivery, DeliveryState, Rotation
 from keyvault.usage.models import LoadedVersion
 from keyvault.vault import selectors as versions
+from tests import races
 from tests.keyvault.agents import builders
 from tests.keyvault.vault.rows import WORKER
 
@@ -218,22 +220,6 @@ def test_a_key_that_is_revoked_meanwhile_ends_its_rotation(rolled_out, work, key
     assert (ended.state, ended.cause) == ("rolled_back", "key_ended")
 
 
-def test_a_held_rotation_of_a_key_that_is_revoked_is_over(begin, work, key, now):
-    rotation = begin()
-    work(rotation)
-    later(rotation, 101)
-    work(rotation)
-    with transaction.atomic():
-        key.state, key.revoked_at = "revoked", timezone.now()
-        key.save()
-        services.key_ended(key_id=key.pk, actor=WORKER, now=now)
-
-    ended = work(rotation)
-
-    assert (ended.state, ended.cause) == ("rolled_back", "key_ended")
-    assert not Finding.objects.filter(kind=FindingKind.ROTATION, closed_at=None).exists()
-
-
 def test_who_was_ill_has_another_chance_when_a_person_gives_it_time(
     begin, work, report, fake, key, now
 ):
@@ -272,6 +258,50 @@ def test_a_rotation_that_went_back_by_itself_is_told_until_one_ends_well(
     assert work(again).state == "completed"
     told.refresh_from_db()
     assert told.closed_at is not None
+
+
+def test_an_approval_to_go_on_overrules_whoever_is_ill(begin, work, report, fake, now):
+    rotation = begin()
+    work(rotation)
+    fake.keys = {one.remote_id: one for one in fake.alive() if rotation.pk.hex in one.tag}
+    report(2, healthy=False)
+    assert work(rotation).cause == "old_died"
+
+    with transaction.atomic():
+        services.go_on(rotation_id=rotation.pk, actor=WORKER, now=now, request_id=rotation.pk)
+
+    assert work(rotation).state == "completed"
+
+
+def test_a_worker_does_not_undo_what_a_person_has_excused(begin, work, reader, now):
+    rotation = begin()
+    work(rotation)
+    seen = Delivery.objects.select_related("dependent").get(rotation=rotation)
+    services.excuse(delivery_id=seen.pk, reason="switched off", actor=WORKER, now=now)
+
+    services.note(seen, DeliveryState.CONFIRMED, rotation=work(rotation), now=now)
+
+    assert Delivery.objects.get(pk=seen.pk).state == "excused"
+
+
+def test_a_person_and_a_worker_lock_in_one_order(begin, work, key, now):
+    rotation = begin()
+    work(rotation)
+    later(rotation, 101)
+    work(rotation)
+    with transaction.atomic():
+        queue.enqueue(kind=services.JOB, subject_id=rotation.pk)
+    with transaction.atomic():
+        Job.objects.select_for_update().get(subject_id=rotation.pk, state="ready")
+        person = races.Racer(
+            lambda: services.extend(
+                rotation_id=rotation.pk, reason="it restarts", actor=WORKER, now=now
+            )
+        )
+        races.await_somebody_waiting()
+        # The worker, who has its job, gets the key: the person waits for the job first.
+        Key.objects.select_for_update(nowait=True).get(pk=key.pk)
+    person.finish()
 
 
 def test_a_second_rotation_waits_for_the_first(begin, key):

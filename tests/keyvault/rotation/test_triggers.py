@@ -120,6 +120,24 @@ def test_a_job_that_waits_for_a_pasted_value_is_left_waiting(begin, now):
     assert rotation.state == "planned"
 
 
+@pytest.mark.parametrize("state", ["held", "planned"])
+def test_the_rotation_of_a_revoked_key_ends_whoever_it_waits_for(key, begin, work, now, state):
+    rotation = begin()
+    Job.objects.filter(subject_id=rotation.pk).update(
+        state="held", code="intake", sentence="Paste."
+    )
+    if state == "held":
+        Rotation.objects.filter(pk=rotation.pk).update(state="held", held_from="creating")
+    key.state, key.revoked_at = "revoked", now
+    key.save()
+
+    triggers.run(timezone.now() + timedelta(seconds=1))
+
+    ended = work(rotation)
+    assert (ended.state, ended.cause) == ("rolled_back", "key_ended")
+    assert not Finding.objects.filter(kind=FindingKind.ROTATION, closed_at=None).exists()
+
+
 def test_a_person_and_a_worker_race_at_the_point_of_no_return(begin, work, key, fake, now):
     """Either it goes back and the old version works, or it is told that it is too late."""
     rotation = begin()
