@@ -53,7 +53,6 @@ class AwsSecrets:
 
     kind: ClassVar[str] = "aws_secrets"
     title: ClassVar[str] = "AWS Secrets Manager"
-    verified_by: ClassVar[str] = "fake"
     config_schema: ClassVar[Sequence[Field]] = schema.CONFIG
     material_schema: ClassVar[Sequence[Field]] = schema.MATERIAL
     target_schema: ClassVar[Sequence[Field]] = schema.TARGET
