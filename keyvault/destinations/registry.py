@@ -7,6 +7,7 @@ from functools import partial
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING
 
+from keyvault.destinations.aws_secrets import AwsSecrets
 from keyvault.destinations.env_file import EnvFile
 from keyvault.destinations.github_actions import GitHubActions
 from keyvault.destinations.kubernetes import Kubernetes
@@ -24,7 +25,7 @@ GROUP = "keyvault.destinations"
 
 def _built_in(file_roots: Iterable[str]) -> Sequence[Callable[[], Destination]]:
     env_file = partial(EnvFile, tuple(file_roots))
-    return (env_file, OpenBao, Kubernetes, GitHubActions, Webhook)
+    return (env_file, OpenBao, AwsSecrets, Kubernetes, GitHubActions, Webhook)
 
 
 _registry: Registry[Destination] = Registry(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from keyvault.plugins.loading import BadPlugin, Registered, Registry, UnknownKind
 from keyvault.providers.anthropic import Anthropic
+from keyvault.providers.aws_iam import AwsIam
 from keyvault.providers.cloudflare import Cloudflare
 from keyvault.providers.generic_http import GenericHttp
 from keyvault.providers.manual import Manual
@@ -24,7 +25,7 @@ GROUP = "keyvault.providers"
 _registry: Registry[Provider] = Registry(
     GROUP,
     "provider",
-    (PostgreSQL, Valkey, OpenAI, Anthropic, Cloudflare, GenericHttp, Manual),
+    (PostgreSQL, Valkey, AwsIam, OpenAI, Anthropic, Cloudflare, GenericHttp, Manual),
     lambda made: made.kind,
 )
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from keyvault.providers.testing import FaultProxy
-from tests.contracts import servers
+from tests.contracts import aws_servers, servers
+from tests.contracts.aws_bench import IamBench, SecretBench
 from tests.contracts.benches import PostgresBench, ValkeyBench
 
 SERVERS = ["wheel"]
@@ -45,3 +46,21 @@ def valkey_bench(valkey_target: servers.ValkeyTarget) -> Iterator[ValkeyBench]:
     with FaultProxy("127.0.0.1", valkey_target.port) as proxy:
         yield ValkeyBench.at(valkey_target, proxy)
     valkey_target.clean()
+
+
+@pytest.fixture(scope="session")
+def aws_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[aws_servers.AwsTarget]:
+    with aws_servers.moto(tmp_path_factory.mktemp("moto")) as target:
+        yield target
+
+
+@pytest.fixture
+def iam_bench(aws_target: aws_servers.AwsTarget) -> Iterator[IamBench]:
+    with FaultProxy("127.0.0.1", aws_target.port) as proxy:
+        yield IamBench.at(aws_target, proxy)
+
+
+@pytest.fixture
+def secret_bench(aws_target: aws_servers.AwsTarget) -> Iterator[SecretBench]:
+    with FaultProxy("127.0.0.1", aws_target.port) as proxy:
+        yield SecretBench.at(aws_target, proxy)

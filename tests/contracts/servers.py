@@ -192,14 +192,14 @@ def valkey(directory: Path) -> Iterator[ValkeyTarget]:
             stderr=output,
         )
     try:
-        _await_port(target.port)
+        await_port(target.port)
         yield target
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _await_port(port: int) -> None:
+def await_port(port: int) -> None:
     give_up_at = time.monotonic() + START_S
     while True:
         try:

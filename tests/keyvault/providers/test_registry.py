@@ -46,6 +46,7 @@ def test_built_in_providers_are_always_there():
     assert set(registry.kinds()) == {
         "postgresql",
         "valkey",
+        "aws_iam",
         "openai",
         "anthropic",
         "cloudflare",
