@@ -20,7 +20,7 @@ from keyvault.inventory import access, selectors
 from keyvault.rotation import selectors as rotations
 from keyvault.usage import loaded
 from keyvault.vault import selectors as versions
-from keyvault.web import geometry, usage_parts
+from keyvault.web import dependents, geometry, usage_parts
 from keyvault.web.history import items
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
 OVERVIEW, VERSIONS, USAGE = "overview", "versions", "usage"
-ACCESS, HISTORY = "access", "history"
+DEPENDENTS, ACCESS, HISTORY = "dependents", "access", "history"
 HISTORY_LIMIT = 200
 _TABS = (
     (OVERVIEW, "Overview"),
     (VERSIONS, "Versions"),
     (USAGE, "Usage"),
+    (DEPENDENTS, "Dependents"),
     (ACCESS, "Access"),
     (HISTORY, "History"),
 )
@@ -184,6 +185,10 @@ def _history(_person: User, key: Key, _now: datetime) -> dict[str, Any]:
     return {"items": items(lines), "is_cut": len(lines) == HISTORY_LIMIT}
 
 
+def _dependents(person: User, key: Key, now: datetime) -> dict[str, Any]:
+    return {"dependents": dependents.rows(person, key, now=now)}
+
+
 def _overview(_person: User, key: Key, now: datetime) -> dict[str, Any]:
     return {"use": usage_parts.card(key, now=now)}
 
@@ -200,6 +205,7 @@ _PARTS = {
     OVERVIEW: _overview,
     VERSIONS: _versions,
     USAGE: _usage,
+    DEPENDENTS: _dependents,
     ACCESS: _access,
     HISTORY: _history,
 }
