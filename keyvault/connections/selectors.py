@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from keyvault.connections.context import guard_of
 from keyvault.connections.models import Act, Attempt, AttemptState, Connection
 from keyvault.plugins import context
 from keyvault.providers import registry
-from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes
+from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes, Shape
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
@@ -78,6 +78,15 @@ def capabilities(connection: Connection) -> Capabilities | None:
     except registry.UnknownKind:
         return None
     return provider.capabilities(bare_call(connection))
+
+
+def renewed_by_hand(ids: Collection[UUID]) -> frozenset[UUID]:
+    """Return those of some Connections where a person makes every new value.
+
+    A Connection whose plug-in is not loaded is among them: nothing is renewed there by itself.
+    """
+    found = {row.pk: capabilities(row) for row in Connection.objects.filter(pk__in=ids)}
+    return frozenset(pk for pk, can in found.items() if can is None or can.shape == Shape.MANUAL)
 
 
 def bare_call(connection: Connection) -> Context:
