@@ -81,8 +81,8 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
         "pending": [row for row in open_requests if _sees(person, row)],
         "options": _options(key),
         "rotation": rotations.open_of(key.pk),
-        "by_hand": _by_hand(key),
-        "may_hand": _may_hand(person, key),
+        "by_hand": by_hand(key),
+        "may_hand": may_hand(person, key),
         "gateway": settings.GATEWAY_URL,
         "variable": key.name.replace("-", "_").upper(),
         **_PARTS[tab](person, key, now),
@@ -149,14 +149,15 @@ def _options(key: Key) -> list[tuple[str, str]]:
     return [(field.label, str(key.options.get(field.name, ""))) for field in fields]
 
 
-def _by_hand(key: Key) -> str:
+def by_hand(key: Key) -> str:
     """Return what a person must do at the provider now: create, revoke or nothing."""
     if connections.awaits_intake(key.pk):
         return "create"
     return "revoke" if connections.awaits_confirmation(key.pk) else ""
 
 
-def _may_hand(person: User, key: Key) -> bool:
+def may_hand(person: User, key: Key) -> bool:
+    """Say whether this person may do by hand what the key waits for."""
     try:
         intake.task(key=key, person=person)
     except LookupError:
