@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,12 +50,16 @@ def clean_environment(keys: Path) -> dict[str, str]:
 
 @dataclass
 class Stack:
-    """A running installation. `printed` holds what `up` has said so far."""
+    """A running installation. `printed` holds what `up` has said so far.
+
+    `settings` are its own, as its operator would set them in the environment.
+    """
 
     data: Path
     keys: Path
     port: int
     arguments: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
     gateway_port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = field(default=None, repr=False)
 
@@ -88,7 +92,7 @@ class Stack:
         with self.output.open("w", encoding="utf-8") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "keyvault.cli", *argv],
-                env=clean_environment(self.keys),
+                env={**clean_environment(self.keys), **self.settings},
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 text=True,

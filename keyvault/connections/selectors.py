@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -87,6 +87,15 @@ def is_unverified(connection: Connection) -> bool:
     except registry.UnknownKind:
         return False
     return isinstance(provider, Verified) and provider.verified_by == "fake"
+
+
+def renewed_by_hand(ids: Collection[UUID]) -> frozenset[UUID]:
+    """Return those of some Connections where a person makes every new value.
+
+    A Connection whose plug-in is not loaded is among them: nothing is renewed there by itself.
+    """
+    found = {row.pk: capabilities(row) for row in Connection.objects.filter(pk__in=ids)}
+    return frozenset(pk for pk, can in found.items() if can is None or can.shape == Shape.MANUAL)
 
 
 def bare_call(connection: Connection) -> Context:

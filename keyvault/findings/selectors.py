@@ -12,6 +12,11 @@ def open_findings(limit: int = 50) -> Sequence[Finding]:
     return list(Finding.objects.filter(closed_at=None)[:limit])
 
 
+def of_kind(kind: str) -> Sequence[Finding]:
+    """Return what is open of one kind, newest first."""
+    return list(Finding.objects.filter(kind=kind, closed_at=None))
+
+
 def open_count() -> int:
     """Return how many findings are open."""
     return Finding.objects.filter(closed_at=None).count()

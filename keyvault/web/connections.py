@@ -22,6 +22,7 @@ from keyvault.connections import checks, intake, selectors
 from keyvault.connections.drafts import BadDraft
 from keyvault.findings import selectors as findings
 from keyvault.inventory import access
+from keyvault.rotation import selectors as rotations
 from keyvault.web.connection_forms import ConnectionForm, HandForm
 
 UNPROCESSABLE = 422
@@ -118,6 +119,7 @@ def by_hand(request: HttpRequest, name: str) -> HttpResponse:
     task = intake.task(key=key, person=person)
     form = HandForm(request.POST or None, fields=tuple(task.fields))
     context = {"nav": "keys", "key": key, "task": task, "form": form, "now": now}
+    context["what"] = _what(key, task.act)
     if request.method == "GET" or not form.is_valid():
         status = UNPROCESSABLE if request.method == "POST" else 200
         return render(request, HAND, context, status=status)
@@ -131,6 +133,15 @@ def by_hand(request: HttpRequest, name: str) -> HttpResponse:
         return render(request, HAND, context, status=UNPROCESSABLE)
     messages.success(request, "Thank you. The work goes on by itself.")
     return redirect("key", name)
+
+
+def _what(key: Any, act: str) -> str:  # noqa: ANN401 - views import no tables.
+    """Return what is handed over or ended: the key, or one value of it while it is rotated."""
+    rotation = rotations.open_of(key.pk)
+    if rotation is None:
+        return str(key.name)
+    is_new = act == "create" or rotation.state == "rolling_back"
+    return f"the {'new' if is_new else 'old'} value of {key.name}"
 
 
 @sensitive_variables()

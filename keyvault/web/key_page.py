@@ -20,7 +20,7 @@ from keyvault.inventory import access, selectors
 from keyvault.rotation import selectors as rotations
 from keyvault.usage import loaded
 from keyvault.vault import selectors as versions
-from keyvault.web import geometry, usage_parts
+from keyvault.web import dependents, geometry, usage_parts
 from keyvault.web.history import items
 
 if TYPE_CHECKING:
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
 OVERVIEW, VERSIONS, USAGE = "overview", "versions", "usage"
-ACCESS, HISTORY = "access", "history"
+DEPENDENTS, ACCESS, HISTORY = "dependents", "access", "history"
 HISTORY_LIMIT = 200
 _TABS = (
     (OVERVIEW, "Overview"),
     (VERSIONS, "Versions"),
     (USAGE, "Usage"),
+    (DEPENDENTS, "Dependents"),
     (ACCESS, "Access"),
     (HISTORY, "History"),
 )
@@ -80,8 +81,8 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
         "pending": [row for row in open_requests if _sees(person, row)],
         "options": _options(key),
         "rotation": rotations.open_of(key.pk),
-        "by_hand": _by_hand(key),
-        "may_hand": _may_hand(person, key),
+        "by_hand": by_hand(key),
+        "may_hand": may_hand(person, key),
         "gateway": settings.GATEWAY_URL,
         "variable": key.name.replace("-", "_").upper(),
         **_PARTS[tab](person, key, now),
@@ -148,14 +149,15 @@ def _options(key: Key) -> list[tuple[str, str]]:
     return [(field.label, str(key.options.get(field.name, ""))) for field in fields]
 
 
-def _by_hand(key: Key) -> str:
+def by_hand(key: Key) -> str:
     """Return what a person must do at the provider now: create, revoke or nothing."""
     if connections.awaits_intake(key.pk):
         return "create"
     return "revoke" if connections.awaits_confirmation(key.pk) else ""
 
 
-def _may_hand(person: User, key: Key) -> bool:
+def may_hand(person: User, key: Key) -> bool:
+    """Say whether this person may do by hand what the key waits for."""
     try:
         intake.task(key=key, person=person)
     except LookupError:
@@ -184,6 +186,10 @@ def _history(_person: User, key: Key, _now: datetime) -> dict[str, Any]:
     return {"items": items(lines), "is_cut": len(lines) == HISTORY_LIMIT}
 
 
+def _dependents(person: User, key: Key, now: datetime) -> dict[str, Any]:
+    return {"dependents": dependents.rows(person, key, now=now)}
+
+
 def _overview(_person: User, key: Key, now: datetime) -> dict[str, Any]:
     return {"use": usage_parts.card(key, now=now)}
 
@@ -200,6 +206,7 @@ _PARTS = {
     OVERVIEW: _overview,
     VERSIONS: _versions,
     USAGE: _usage,
+    DEPENDENTS: _dependents,
     ACCESS: _access,
     HISTORY: _history,
 }

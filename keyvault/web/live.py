@@ -25,6 +25,7 @@ from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as accounts
 from keyvault.agents.access import access_agent
 from keyvault.audit import selectors as ledger
+from keyvault.connections import selectors as connections
 from keyvault.invalidation import selectors as invalidation
 from keyvault.inventory.access import access_key
 from keyvault.rotation import selectors as rotations
@@ -98,7 +99,18 @@ def _gateways(ask: Ask) -> object:
 def _rotation(ask: Ask) -> object:
     found = rotations.rotation(ask.person, UUID(ask.name))
     parts = [(one.pk, one.state) for one in rotations.deliveries(found.pk)]
-    return (found.state, found.wave, found.since, found.wants_back, parts)
+    by_hand = (
+        connections.awaits_intake(found.key_id),
+        connections.awaits_confirmation(found.key_id),
+    )
+    return (found.state, found.wave, found.since, found.wants_back, parts, by_hand)
+
+
+def _choices(ask: Ask) -> object:
+    """Return what a person can choose now; a form is swapped only when this changes."""
+    found = rotations.rotation(ask.person, UUID(ask.name))
+    may_roll_back = rotations.may_roll_back(found)
+    return (found.state, found.wants_back, may_roll_back, sorted(rotations.choices(found)))
 
 
 TOPICS: dict[str, Callable[[Ask], object]] = {
@@ -108,6 +120,7 @@ TOPICS: dict[str, Callable[[Ask], object]] = {
     "key": _key,
     "agent": _agent,
     "rotation": _rotation,
+    "rotation-choices": _choices,
     "trust": _trust,
     "jobs": _jobs,
     "gateways": _gateways,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Paginator
@@ -14,7 +14,7 @@ from keyvault.actions import finish_rotation
 from keyvault.audit import selectors as ledger
 from keyvault.inventory import access
 from keyvault.rotation import selectors
-from keyvault.web import geometry
+from keyvault.web import geometry, key_page, live, moments
 from keyvault.web.history import items
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class Lane:
 
 def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
     """Return everything the page of a rotation shows. Raises NotVisible."""
+    # Read first: what changes while the page is made is then news to its first poll.
+    topics = {name: f"{name}:{rotation_id}" for name in ("rotation", "rotation-choices")}
+    made_from = {name: live.version(person, topic, now=now) for name, topic in topics.items()}
     found = selectors.rotation(person, rotation_id)
     may = "rotate" in access.permissions(person, found.key)
     open_acts = approvals.open_for_subject(
@@ -52,6 +55,10 @@ def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
     return {
         "nav": "rotations",
         "now": now,
+        "by_hand": "" if found.ended_at else key_page.by_hand(found.key),
+        "may_hand": key_page.may_hand(person, found.key),
+        "board_at": made_from["rotation"],
+        "choices_at": made_from["rotation-choices"],
         "rotation": found,
         "key": found.key,
         "old": versions.old,
@@ -60,6 +67,10 @@ def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
         "choices": selectors.choices(found) if may else frozenset(),
         "may": may,
         "may_roll_back": may and selectors.may_roll_back(found),
+        "terms": {
+            name: moments.span(timedelta(seconds=found.terms.get(f"{name}_s", 0)))
+            for name in ("grace", "quiet", "overlap")
+        },
         "asked": open_acts[0] if open_acts else None,
         "items": items(mine),
     }

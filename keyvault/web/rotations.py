@@ -23,6 +23,7 @@ from keyvault.web import rotation_page
 from keyvault.web.keys import ReasonForm
 
 ASK, FINISH = "keyvault/rotations/rotate.html", "keyvault/rotations/finish.html"
+SKIP = "keyvault/rotations/skip.html"
 UNPROCESSABLE = 422
 _ACTS = {"roll-back": deciding.roll_back, "extend": deciding.extend}
 _DONE = {
@@ -34,7 +35,7 @@ _DONE = {
 class WhyForm(forms.Form):
     """Why something is decided about a rotation."""
 
-    reason = forms.CharField(max_length=400)
+    reason = forms.CharField(max_length=400, help_text="It stands in the ledger.")
 
 
 @gates.signed_in
@@ -117,15 +118,21 @@ def confirm(request: HttpRequest, rotation_id: UUID, delivery_id: int) -> HttpRe
 
 
 @gates.signed_in
-@require_POST
+@require_http_methods(["GET", "POST"])
 def excuse(request: HttpRequest, rotation_id: UUID, delivery_id: int) -> HttpResponse:
-    """Go on without waiting for one dependent, after a fresh code."""
+    """Say what may break, and go on without waiting for one dependent after a fresh code."""
     person = sessions.person(request)
     found = deciding.delivery(person, rotation_id, delivery_id)
-    form = WhyForm(request.POST)
+    form = WhyForm(request.POST or None)
     if not form.is_valid():
-        messages.error(request, "Say why: it stands in the ledger.")
-        return redirect("rotation", rotation_id)
+        context = {
+            "nav": "rotations",
+            "rotation": deciding.access_rotation(person, rotation_id),
+            "delivery": found,
+            "form": form,
+        }
+        status = UNPROCESSABLE if request.method == "POST" else 200
+        return render(request, SKIP, context, status=status)
     proof = ports.presence().ask(
         request,
         sentence=f"Go on without waiting for {found.dependent.name}.",

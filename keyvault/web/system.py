@@ -20,10 +20,9 @@ from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as accounts
 from keyvault.actions import about_keys, recover_administrator
 from keyvault.audit import trust as audit
-from keyvault.findings import selectors as findings
 from keyvault.invalidation import selectors as invalidation
 from keyvault.vault import seals
-from keyvault.web import csp, parts, trust
+from keyvault.web import csp, lookout, parts, trust
 from keyvault.web.known import known
 
 if TYPE_CHECKING:
@@ -31,10 +30,9 @@ if TYPE_CHECKING:
 
     from approvals.models import Request
     from keyvault.accounts.models import User
-    from keyvault.findings.models import Finding
     from keyvault.invalidation.selectors import Gateway
 
-OPERATORS = ("administrators", "responders", "auditors")
+OPERATORS = lookout.WATCHERS
 MENDERS = "administrators"
 
 
@@ -72,7 +70,7 @@ def system(request: HttpRequest) -> HttpResponse:
         "may_cancel": accounts.has_role(person, MENDERS),
         "keys": known("signing keys", signing_keys),
         "held": known("held jobs", lambda: held(person)),
-        "findings": known("findings", lambda: open_findings(person)),
+        "findings": known("findings", lambda: lookout.sights(person)),
         "is_operator": accounts.has_role(person, *OPERATORS),
         "gateways": known("gateways", lambda: gateways(person)),
         "reports": csp.reports.latest() if accounts.has_role(person, *OPERATORS) else [],
@@ -150,11 +148,6 @@ class _Reader:
 
 def _is_for_request(job: queue.HeldJob) -> bool:
     return job.kind.startswith("request.")
-
-
-def open_findings(person: User) -> Sequence[Finding]:
-    """Return what is open, for those whose work it is to look."""
-    return findings.open_findings() if accounts.has_role(person, *OPERATORS) else ()
 
 
 def gateways(person: User) -> Sequence[Gateway]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from keyvault.web import key_changes, key_page, keys, requests_new, reveal, rotations
+from keyvault.web import dependents, key_changes, key_page, keys, requests_new, reveal, rotations
 
 urlpatterns = [
     re_path(r"^(?P<address>keys(?:/.*)?(?:\.\.|//).*)$", keys.odd, name="key-odd"),
@@ -15,7 +15,19 @@ urlpatterns = [
     path("keys/<slug:name>/", keys.key, name="key"),
     *(
         path(f"keys/<slug:name>/{tab}/", keys.key, {"tab": tab}, name=f"key-{tab}")
-        for tab in (key_page.VERSIONS, key_page.USAGE, key_page.ACCESS, key_page.HISTORY)
+        for tab in (
+            key_page.VERSIONS,
+            key_page.USAGE,
+            key_page.DEPENDENTS,
+            key_page.ACCESS,
+            key_page.HISTORY,
+        )
+    ),
+    path("keys/<slug:name>/dependents/new/", dependents.new, name="dependent-new"),
+    path(
+        "keys/<slug:name>/dependents/<uuid:dependent_id>/end/",
+        dependents.end,
+        name="dependent-end",
     ),
     path("keys/<slug:name>/change/", key_changes.change, name="key-change"),
     path("keys/<slug:name>/revoke/", keys.revoke, name="key-revoke"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from django.urls import reverse
 
 from approvals import selectors as approvals
-from keyvault.accounts import selectors as accounts
-from keyvault.findings import selectors as findings
 from keyvault.inventory import selectors as inventory
-from keyvault.web import moments
+from keyvault.web import lookout, moments
 from keyvault.web.geometry import RISK_CUTS
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from keyvault.accounts.models import User
+    from keyvault.web.lookout import Sight
 
 SHOWN = 8
 URGENT = timedelta(days=7)
-WATCHERS = ("administrators", "responders", "auditors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,11 @@ class Item:
 
 
 def needs(person: User, *, now: datetime) -> list[Item]:
-    """Return what waits for this person: decisions, own requests, keys running out, findings."""
+    """Return what waits for this person: rotations, findings, decisions, own requests, keys."""
+    own = lookout.decisions(person)
     return [
-        *_findings(person, now),
+        *_rotations(own, now),
+        *_findings(person, {sight.finding.pk for sight in own}, now),
         *_decisions(person, now),
         *_returned(person, now),
         *_expiring(person, now),
@@ -95,16 +97,32 @@ def _expiring(person: User, now: datetime) -> Iterator[Item]:
             )
 
 
-def _findings(person: User, now: datetime) -> Iterator[Item]:
-    if not accounts.has_role(person, *WATCHERS):
-        return
-    for finding in findings.open_findings(SHOWN):
+def _rotations(own: Iterable[Sight], now: datetime) -> Iterator[Item]:
+    for sight in own:
+        yield Item(
+            css="bad",
+            icon="rotate",
+            title=f"The rotation of {sight.finding.subject_label} needs a person",
+            about=sight.finding.sentence,
+            href=sight.href,
+            button="Decide",
+            time=moments.span(now - sight.finding.opened_at),
+            hint="open",
+        )
+
+
+def _findings(person: User, told: Container[UUID], now: datetime) -> Iterator[Item]:
+    """Yield what is open, for whose work it is to look. `told`: what stands above already."""
+    for sight in lookout.sights(person, SHOWN):
+        finding = sight.finding
+        if finding.pk in told:
+            continue
         yield Item(
             css="bad",
             icon="alert",
             title=f"{finding.get_kind_display()}: {finding.subject_label}",
             about=finding.sentence,
-            href=f"{reverse('system')}#findings",
+            href=sight.href or f"{reverse('system')}#findings",
             button="Open",
             time=moments.span(now - finding.opened_at),
             hint="open",

@@ -25,9 +25,9 @@ function apply(found) {
   for (const [topic, version] of Object.entries(found)) {
     const before = versions.get(topic);
     versions.set(topic, version);
-    if (before === undefined || before === version) continue;
     for (const element of document.querySelectorAll(`[data-live="${CSS.escape(topic)}"]`)) {
-      window.htmx?.trigger(element, "kv:changed");
+      // Before the first poll, what the page was made from.
+      if ((before ?? element.dataset.liveAt ?? version) !== version) window.htmx?.trigger(element, "kv:changed");
     }
   }
 }

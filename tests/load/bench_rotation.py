@@ -45,8 +45,9 @@ def main() -> None:
 
 @contextmanager
 def _stack(home: Path):
-    os.environ.update(TERMS | NOT_SLOWED)
-    stack = Stack(home / "data", home / "keys", free_port(), ("--demo",))
+    # The environment of this process is kept out of a stack.
+    settings = TERMS | NOT_SLOWED
+    stack = Stack(home / "data", home / "keys", free_port(), ("--demo",), settings)
     try:
         yield stack.start()
     finally:

@@ -9,6 +9,7 @@ import pytest
 from django.urls import reverse
 
 from keyvault.rotation.models import Delivery
+from keyvault.web import live
 from tests.keyvault.actions import rules
 from tests.keyvault.agents import builders
 from tests.keyvault.rotation.test_running import later
@@ -70,6 +71,28 @@ def test_a_rotation_shows_who_has_moved_and_by_what_proof(owned, begin, work, al
     assert "0 of 1" in listed
 
 
+def test_a_page_names_the_version_of_what_it_was_made_from(owned, begin, work, alice, cast, now):
+    rotation = begin()
+
+    def versions():
+        found = re.findall(r'data-live-at="(\w+)"', alice.get(page(rotation)).content.decode())
+        assert found == [
+            live.version(cast.alice, f"{topic}:{rotation.pk}", now=now)
+            for topic in ("rotation", "rotation-choices")
+        ]
+        return found
+
+    planned = versions()
+    work(rotation)
+    board, choices = versions()
+
+    assert (board != planned[0], choices != planned[1]) == (True, True)
+    delivery = Delivery.objects.get(rotation=rotation)
+    Delivery.objects.filter(pk=delivery.pk).update(state="failed")
+    assert versions()[0] != board
+    assert versions()[1] == choices, "what somebody types stays while the choices are the same"
+
+
 def test_an_auditor_looks_and_decides_nothing(owned, begin, work, cast, client_for, now):
     rotation = begin()
     work(rotation)
@@ -78,8 +101,10 @@ def test_an_auditor_looks_and_decides_nothing(owned, begin, work, cast, client_f
 
     assert shown.status_code == 200
     assert "Roll back" not in text(shown)
-    for act in ("roll-back", "extend"):
-        answer = dave.post(f"{page(rotation)}{act}/", {"reason": "no"})
+    delivery = Delivery.objects.get(rotation=rotation)
+    parts = [f"dependents/{delivery.pk}/{act}/" for act in ("confirm", "skip")]
+    for act in ("roll-back/", "extend/", "go-on/", *parts):
+        answer = dave.post(f"{page(rotation)}{act}", {"reason": "no"})
         assert answer.status_code == 404
     assert work(rotation).state == "promoting"
 
@@ -167,10 +192,11 @@ def test_a_dependent_is_skipped_only_with_a_fresh_code(owned, begin, work, alice
     rotation = begin()
     work(rotation)
     delivery = Delivery.objects.get(rotation=rotation)
+    skip = reverse("rotation-excuse", args=[rotation.pk, delivery.pk])
+    assert "it fails" in text(alice.get(skip))
+    assert alice.post(skip, {"reason": ""}).status_code == 422
 
-    answer = alice.post(
-        reverse("rotation-excuse", args=[rotation.pk, delivery.pk]), {"reason": "switched off"}
-    )
+    answer = alice.post(skip, {"reason": "switched off"})
 
     assert "code" in text(answer).lower()
     assert Delivery.objects.get(pk=delivery.pk).state == "restarting"
