@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from io import BytesIO
@@ -292,7 +293,7 @@ def test_r43_every_operation_with_a_body_keeps_to_its_bounds(cast, as_, what):
             "depth": b'{"a":' + b"[" * bodies.MOST_DEPTH + b"]" * bodies.MOST_DEPTH + b"}",
             "members": b'{"a":[' + b"1," * bounds.members + b"1]}",
         }[what]
-        where = path.replace("{request_id}", "6f0a7a3e-2f0b-4c57-9a0e-0d5d0b6a4d11")
+        where = re.sub(r"\{\w+_id\}", "6f0a7a3e-2f0b-4c57-9a0e-0d5d0b6a4d11", path)
 
         answer = alice.call(method.upper(), where, over)
 
