@@ -24,6 +24,7 @@ from keyvault.usage.models import LoadedVersion
 from tests import races
 from tests.keyvault.agents import builders
 from tests.keyvault.api.test_requests import kind_of
+from tests.keyvault.gateway.builders import until
 
 pytestmark = pytest.mark.django_db
 PATH = "/keys/ledger-reader/rotations"
@@ -427,6 +428,7 @@ def test_a_waiting_call_is_answered_when_the_rotation_moves(house, as_, reader, 
 
     thread, begun = Thread(target=wait), time.monotonic()
     thread.start()
+    until(lambda: waiting.room._inside)  # It has read what there is, and waits for news.
     as_(reader).post(f"{path}/confirm", {"version": 2})
     house.work()
     thread.join(30)
@@ -450,8 +452,8 @@ def test_a_trigger_that_waits_is_answered_with_its_rotation(house, as_, key, mon
 
     thread = Thread(target=ask)
     thread.start()
-    until = time.monotonic() + 20
-    while not Rotation.objects.exists() and time.monotonic() < until:
+    end = time.monotonic() + 20
+    while not Rotation.objects.exists() and time.monotonic() < end:
         house.work()
     thread.join(30)
 
