@@ -10,6 +10,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="job",
             name="is_hasty",
-            field=models.BooleanField(default=False),
+            field=models.BooleanField(db_default=False),
         ),
     ]

@@ -24,7 +24,7 @@ class Job(models.Model):
     subject_id = models.UUIDField()
     state = models.CharField(max_length=10, choices=State, default=State.READY)
     due_at = models.DateTimeField(db_default=Now())
-    is_hasty = models.BooleanField(default=False)
+    is_hasty = models.BooleanField(db_default=False)
     epoch = models.PositiveIntegerField(default=0)
     attempts = models.PositiveSmallIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)

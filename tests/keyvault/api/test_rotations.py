@@ -351,7 +351,8 @@ def test_only_the_dependent_itself_confirms(house, as_, reader, key):
 def test_who_lost_its_access_confirms_nothing(house, as_, reader, key):
     rotation_id = running(house, as_(house.cast.alice))
     caller = as_(reader)
-    Grant.objects.filter(agent=reader).update(ends_at=timezone.now() - timedelta(seconds=1))
+    over = timezone.now() - timedelta(seconds=1)
+    Grant.objects.filter(agent=reader).update(starts_at=over - timedelta(days=1), ends_at=over)
 
     assert caller.post(f"/rotations/{rotation_id}/confirm", {"version": 2}).status_code == 404
     assert not LoadedVersion.objects.exists()
