@@ -19,7 +19,7 @@ from keyvault.inventory import access, selectors
 from keyvault.inventory.models import Key, KeyPermission
 from keyvault.rotation import selectors as rotations
 from keyvault.rotation import services as rotation
-from keyvault.rotation.models import DeliveryState, Rotation
+from keyvault.rotation.models import DeliveryState, Rotation, RotationState
 from keyvault.rotation.saga import Choice
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ class FinishRotation:
 
     def execute(self, *, request_id: UUID, run: Run) -> Outcome:
         """Let the rotation go on. Idempotent."""
-        key = self._key()
+        key, found = self._key(), self._rotation()
+        if found.state == RotationState.HELD and Choice.GO_ON not in rotations.choices(found):
+            raise ports.CannotExecute("wrong_state", "The rotation cannot go on like this now.")
         with transaction.atomic(durable=True):
             run.fence()
             try:

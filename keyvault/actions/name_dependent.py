@@ -12,13 +12,12 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
 
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.agents import access as agents
 from keyvault.agents import selectors as uses
-from keyvault.agents.models import Agent, AgentMembership, AgentState
+from keyvault.agents.models import Agent
 from keyvault.dependents import selectors, services
 from keyvault.dependents.models import Dependent, Health
 from keyvault.inventory import access
@@ -42,14 +41,9 @@ def candidates(person: User, key: Key, *, now: datetime) -> list[Agent]:
 
     Only those that the person may see, so that no form tells of others.
     """
-    found = uses.grants_in_force(now=now, key=key).order_by()
-    groups = AgentMembership.objects.filter(
-        left_at=None, group__in=found.filter(group__isnull=False).values("group")
-    )
     taken = [row.agent_id for row in selectors.of_key(key.pk) if row.agent_id]
-    rows = agents.visible_agents(person).exclude(state=AgentState.RETIRED).exclude(pk__in=taken)
-    direct = Q(pk__in=found.filter(agent__isnull=False).values("agent"))
-    return list(rows.filter(direct | Q(pk__in=groups.values("agent"))).order_by("name"))
+    rows = agents.visible_agents(person).filter(pk__in=uses.users_of(key, now=now))
+    return list(rows.exclude(pk__in=taken).order_by("name"))
 
 
 def register(

@@ -25,7 +25,7 @@ from keyvault.agents.models import (
     Client,
 )
 from keyvault.inventory import keyset, naming
-from keyvault.inventory.models import Grant, KeyPermission
+from keyvault.inventory.models import Grant, Key, KeyPermission
 
 ENDS_SOON = timedelta(days=14)
 IDLE = timedelta(days=90)
@@ -183,6 +183,17 @@ def grants_in_force(*, now: datetime, **by: Any) -> QuerySet[Grant]:  # noqa: AN
         permission=KeyPermission.USE, ended_at=None, starts_at__lte=now, user=None, **by
     )
     return rows.filter(Q(ends_at=None) | Q(ends_at__gt=now))
+
+
+def users_of(key: Key, *, now: datetime) -> QuerySet[Agent]:
+    """Return the agents that may use a key now, by a grant of their own or of a group."""
+    found = grants_in_force(now=now, key=key).order_by()
+    groups = AgentMembership.objects.filter(
+        left_at=None, group__in=found.filter(group__isnull=False).values("group")
+    )
+    direct = Q(pk__in=found.filter(agent__isnull=False).values("agent"))
+    rows = Agent.objects.exclude(state=AgentState.RETIRED)
+    return rows.filter(direct | Q(pk__in=groups.values("agent")))
 
 
 def askable(person: User, *, is_keeper: bool) -> QuerySet[Agent]:

@@ -17,6 +17,7 @@ from keyvault.rotation import saga, services, sight, steps
 from keyvault.rotation.models import Rotation
 from keyvault.rotation.saga import Do, Go, State, Wait
 
+_AGAIN_S = 1.0
 _LOST = frozenset({"ambiguous", "fault"})
 
 
@@ -38,6 +39,9 @@ def run(rotation_id: UUID, run: Run) -> None:
     try:
         while _move(rotation_id, run):
             pass
+    except services.WrongMoment:
+        # A person was faster than this look; the next one sees what they chose.
+        raise Later(_AGAIN_S) from None
     except Unfinished as stop:
         _after_failure(rotation_id, run, stop)
 

@@ -221,7 +221,7 @@ def decide(seen: Seen) -> Move:
     if seen.state in REVERSIBLE and not seen.key_lives:
         return Go(State.ROLLING_BACK, cause=Cause.KEY_ENDED)
     if seen.state in REVERSIBLE and seen.wants_back:
-        return Go(State.ROLLING_BACK, cause=Cause.ASKED)
+        return _back_or_hold(seen, Cause.ASKED)
     return _MOVES[seen.state](seen)
 
 

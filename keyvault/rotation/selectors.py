@@ -116,7 +116,8 @@ def may_roll_back(found: Rotation) -> bool:
     """Say whether a rotation that runs can still be sent back."""
     if found.state == State.HELD:
         return Choice.ROLL_BACK in choices(found)
-    return State(found.state) in saga.REVERSIBLE and not found.wants_back
+    is_alive = found.old_verdict != saga.Old.INVALID
+    return State(found.state) in saga.REVERSIBLE and is_alive and not found.wants_back
 
 
 def _all() -> QuerySet[Rotation]:

@@ -6,9 +6,10 @@ A rotation is begun by a trigger and then moved by its job alone. What people do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
@@ -17,8 +18,10 @@ from django.db.models.functions import Now
 
 from approvals import queue
 from approvals.ports import Actor, NotVisible, Subject
+from keyvault.agents import selectors as agents
 from keyvault.audit import ledger
 from keyvault.dependents import services as dependents
+from keyvault.dependents.models import Dependent
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.inventory import services as inventory
@@ -28,6 +31,9 @@ from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State, Terms
 from keyvault.usage import selectors as usage
 from keyvault.vault import selectors as versions
+
+if TYPE_CHECKING:
+    from keyvault.vault.models import Version
 
 JOB = "rotation.step"
 # Somebody does on the key's page what is missing, and the held job goes on by itself.
@@ -68,13 +74,8 @@ def begin(
     request_id: the request that covers it. Raises AlreadyRotating, NotRotatable.
     """
     key = inventory.lock(key_id=key_id)
-    open_one = Rotation.objects.filter(key=key).exclude(state__in=ENDED).first()
-    if open_one is not None:
-        raise AlreadyRotating(key, open_one.pk)
-    current = versions.current(key.pk)
-    if key.state != KeyState.LIVE or current is None:
-        raise NotRotatable(f"{key.name} is {key.get_state_display().lower()}.")
-    users = dependents.complete(key=key, users=usage.agents_lately(key.pk), now=now, actor=actor)
+    current = _rotatable(key)
+    users = _users(key, actor, now)
     rotation = Rotation.objects.create(
         key=key,
         request_id=request_id,
@@ -85,11 +86,7 @@ def begin(
         started_by=started_by,
         since=Now(),
         old_id=current.pk,
-        terms={
-            "grace_s": settings.ROTATION_GRACE_SECONDS,
-            "quiet_s": settings.ROTATION_QUIET_SECONDS,
-            "overlap_s": max((row.cache_s for row in users), default=0),
-        },
+        terms=_terms(users),
         created_at=now,
     )
     # Whoever fetches the value moves with the key's label, all at once, in the last wave.
@@ -101,6 +98,33 @@ def begin(
     fields = {"trigger": str(trigger), "old": current.number, "deploy_id": deploy_id}
     _record("rotation.started", rotation, actor, now, fields)
     return rotation
+
+
+def _rotatable(key: Key) -> Version:
+    """Return the version that a rotation of a locked key leaves. Raises what `begin` raises."""
+    open_one = Rotation.objects.filter(key=key).exclude(state__in=ENDED).first()
+    if open_one is not None:
+        raise AlreadyRotating(key, open_one.pk)
+    current = versions.current(key.pk)
+    if key.state != KeyState.LIVE or current is None:
+        raise NotRotatable(f"{key.name} is {key.get_state_display().lower()}.")
+    return current
+
+
+def _users(key: Key, actor: Actor, now: datetime) -> list[Dependent]:
+    """Return whom a rotation waits for: who is registered, and who used the key and still may."""
+    lately = usage.agents_lately(key.pk)
+    may = agents.users_of(key, now=now).filter(pk__in=lately).values_list("pk", flat=True)
+    users = {agent_id: lately[agent_id] for agent_id in may}
+    return dependents.complete(key=key, users=users, now=now, actor=actor)
+
+
+def _terms(users: Sequence[Dependent]) -> dict[str, int]:
+    return {
+        "grace_s": settings.ROTATION_GRACE_SECONDS,
+        "quiet_s": settings.ROTATION_QUIET_SECONDS,
+        "overlap_s": max((row.cache_s for row in users), default=0),
+    }
 
 
 def enter(
@@ -131,9 +155,15 @@ def enter(
         **({"ended_at": now} if state in saga.ENDS else {}),
         # While it was held nobody listened, so silence begins anew.
         **({"quiet_since": None} if state is State.DRAINING else {}),
+        # Whoever wanted it back has been answered by the hold, and chooses anew.
+        **({"wants_back": False} if state is State.HELD else {}),
         **facts,
     }
-    if not Rotation.objects.filter(pk=rotation.pk, state=before).update(**change):
+    still = Rotation.objects.filter(pk=rotation.pk, state=before)
+    if state is State.REVOKING:
+        # A person may have wanted it back since the worker has looked.
+        still = still.filter(wants_back=False)
+    if not still.update(**change):
         raise WrongMoment("Somebody else has moved this rotation.")
     rotation.refresh_from_db()
     fields = {"state": str(state), "before": str(before), "wave": rotation.wave, "cause": cause}
@@ -142,27 +172,23 @@ def enter(
 
 
 def roll_back(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> None:
-    """Lead everybody back to the old version; outermost. Raises WrongMoment, NotVisible."""
+    """Have everybody led back to the old version, if it still works when it is tried. Outermost.
+
+    Raises WrongMoment, NotVisible.
+    """
     with transaction.atomic(durable=True):
         rotation = _locked(rotation_id)
-        held = rotation.state == State.HELD
-        if not held:
-            if State.ROLLING_BACK not in saga.ALLOWED[State(rotation.state)]:
-                raise WrongMoment(_too_late(rotation))
-            Rotation.objects.filter(pk=rotation.pk).update(wants_back=True)
-        elif rotation.held_from not in saga.REVERSIBLE or rotation.old_verdict == saga.Old.INVALID:
+        where = rotation.held_from or rotation.state
+        if where not in saga.REVERSIBLE or rotation.old_verdict == saga.Old.INVALID:
             raise WrongMoment(_too_late(rotation))
         fields = {"choice": str(saga.Choice.ROLL_BACK), "reason": reason}
         _record("rotation.chosen", rotation, actor, now, fields)
-        if held:
-            enter(
-                rotation,
-                State.ROLLING_BACK,
-                cause=saga.Cause.ASKED,
-                sentence=reason,
-                now=now,
-                actor=actor,
-            )
+        if rotation.state == State.HELD:
+            _resume(rotation, actor, now)
+        # What was tried hours ago says nothing of now.
+        Rotation.objects.filter(pk=rotation.pk).update(
+            wants_back=True, old_verdict=saga.Old.UNTRIED
+        )
 
 
 def extend(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> None:
@@ -245,6 +271,18 @@ def note(
         _record("rotation.delivered", rotation, CLOCK, now, fields)
 
 
+def ring(rotation_id: UUID) -> None:
+    """Have the job look as soon as this transaction commits, whatever it waits for by now.
+
+    One that is held for a value to be pasted would wait for ever for what a
+    person has given up.
+    """
+    with suppress(queue.NotOpen):
+        queue.cancel(kind=JOB, subject_id=rotation_id)
+    queue.enqueue(kind=JOB, subject_id=rotation_id)
+    queue.hasten(kind=JOB, subject_id=rotation_id)
+
+
 def terms_of(rotation: Rotation) -> Terms:
     """Return what a rotation runs by."""
     return Terms(**rotation.terms)
@@ -268,8 +306,7 @@ def _locked(rotation_id: UUID) -> Rotation:
     found = Rotation.objects.filter(pk=rotation_id).values_list("key_id", flat=True).first()
     if found is None:
         raise NotVisible(f"rotation {rotation_id}")
-    queue.enqueue(kind=JOB, subject_id=rotation_id)
-    queue.hasten(kind=JOB, subject_id=rotation_id)
+    ring(rotation_id)
     inventory.lock(key_id=found)
     return (
         Rotation.objects.select_related("key").select_for_update(of=("self",)).get(pk=rotation_id)

@@ -7,7 +7,6 @@ itself.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -85,10 +84,7 @@ def _look_after(now: datetime) -> None:
 def _end(rotation: Rotation, now: datetime) -> None:
     """Have the rotation of a revoked key come to its end, also one that waits for a person."""
     with transaction.atomic(durable=True):
-        with suppress(queue.NotOpen):
-            # It runs, or is over; one that waits for a hand would wait for ever.
-            queue.cancel(kind=services.JOB, subject_id=rotation.pk)
-        queue.enqueue(kind=services.JOB, subject_id=rotation.pk)
+        services.ring(rotation.pk)
         if rotation.state == State.HELD:
             services.enter(rotation, State.ROLLING_BACK, cause=Cause.KEY_ENDED, now=now)
 

@@ -17,7 +17,8 @@ from keyvault.inventory.models import DeliveryMode, Key
 from keyvault.providers import base
 from keyvault.rotation import services
 from keyvault.rotation.models import Delivery, DeliveryState, Rotation
-from keyvault.usage.models import LoadedVersion
+from keyvault.rotation.saga import State
+from keyvault.usage.models import LoadedVersion, UsageHour
 from keyvault.vault import selectors as versions
 from tests import races
 from tests.keyvault.agents import builders
@@ -302,6 +303,80 @@ def test_a_person_and_a_worker_lock_in_one_order(begin, work, key, now):
         # The worker, who has its job, gets the key: the person waits for the job first.
         Key.objects.select_for_update(nowait=True).get(pk=key.pk)
     person.finish()
+
+
+def dies(fake, rotation):
+    """End every credential at the provider but the new one of a rotation."""
+    fake.keys = {one.remote_id: one for one in fake.alive() if rotation.pk.hex in one.tag}
+
+
+def test_nobody_is_sent_back_to_a_credential_that_died_while_it_ran_out(
+    rolled_out, work, fake, key, now
+):
+    dies(fake, rolled_out)
+    services.roll_back(rotation_id=rolled_out.pk, reason="wrong day", actor=WORKER, now=now)
+
+    held = work(rolled_out)
+
+    assert (held.state, held.cause, held.wants_back) == ("held", "old_died", False)
+    assert versions.current(key.pk).number == 2
+
+
+def test_nor_out_of_a_hold_in_which_it_died(begin, work, fake, key, now):
+    rotation = begin()
+    work(rotation)
+    later(rotation, 101)
+    assert work(rotation).cause == "unconfirmed"
+    dies(fake, rotation)
+
+    services.roll_back(rotation_id=rotation.pk, reason="wrong day", actor=WORKER, now=now)
+
+    assert work(rotation).cause == "old_died"
+    assert versions.current(key.pk).number == 2
+
+
+def test_what_a_person_wants_back_passes_no_point_of_no_return(rolled_out, now):
+    """The worker has looked before the person pressed, and moves after that."""
+    found = Rotation.objects.select_related("key").get(pk=rolled_out.pk)
+    services.roll_back(rotation_id=rolled_out.pk, reason="wrong day", actor=WORKER, now=now)
+
+    with pytest.raises(services.WrongMoment), transaction.atomic():
+        services.enter(found, State.REVOKING, now=now)
+
+
+def test_a_rotation_that_waits_for_a_pasted_value_can_be_sent_back(begin, work, fake, key, now):
+    fake.fail("create", base.Unsupported("A person creates this credential."))
+    rotation = begin()
+    work(rotation)
+    Job.objects.filter(subject_id=rotation.pk).update(
+        state="held", code="intake", sentence="Paste."
+    )
+
+    services.roll_back(rotation_id=rotation.pk, reason="not today", actor=WORKER, now=now)
+
+    assert work(rotation, tries=2).state == "rolled_back"
+    assert versions.current(key.pk).number == 1
+
+
+def test_an_agent_that_may_not_use_the_key_any_more_is_not_waited_for(begin, key, cast):
+    gone, here = builders.agent(cast, "gone-bot"), builders.agent(cast, "here-bot")
+    key.delivery_mode = DeliveryMode.PULL
+    key.save()
+    builders.granted(cast, here, key)
+    for agent in (gone, here):
+        UsageHour.objects.create(
+            key=key,
+            agent=agent,
+            host="db.example.com",
+            kind="gateway",
+            hour=timezone.now().replace(minute=0, second=0, microsecond=0),
+            count=1,
+            last_at=timezone.now(),
+        )
+
+    waited_for = Delivery.objects.filter(rotation=begin())
+
+    assert [one.dependent.name for one in waited_for] == ["here-bot"]
 
 
 def test_a_second_rotation_waits_for_the_first(begin, key):

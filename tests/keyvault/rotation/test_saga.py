@@ -113,8 +113,7 @@ class Rotation(RuleBasedStateMachine):
         if choice not in saga.choices(where):
             return
         if choice is Choice.ROLL_BACK:
-            self.enter(Go(State.ROLLING_BACK, cause=Cause.ASKED))
-            return
+            self.wants_back = True
         if choice is Choice.GO_ON:
             self.may_go_on = True
         self.verdict = Old.UNTRIED
@@ -161,6 +160,10 @@ class Rotation(RuleBasedStateMachine):
 
     def enter(self, way):
         assert way.state in ALLOWED[self.state] or way.wave is not None
+        if way.state is State.ROLLING_BACK and way.cause is not Cause.KEY_ENDED:
+            assert self.verdict in {Old.VALID, Old.UNKNOWN}, "rule 5: tried, and not dead"
+        if way.state is State.HELD:
+            self.wants_back = False
         self.held_from = self.state if way.state is State.HELD else None
         if way.wave is not None:
             self.wave, self.verdict = way.wave, Old.UNTRIED
@@ -311,6 +314,13 @@ def test_waves_go_one_after_the_other_and_the_old_one_is_tried_between_them():
     assert decide(replace(canary, old=Old.VALID)) == Go(State.PROMOTING, wave=2)
     assert decide(replace(canary, old=Old.INVALID)) == Go(State.HELD, cause=Cause.OLD_DIED)
     assert decide(replace(canary, wave=2)) == Do(Step.PROMOTE)
+
+
+def test_what_a_person_wants_back_is_tried_first():
+    wanted = seen(State.DRAINING, is_promoted=True, wants_back=True)
+    assert decide(wanted) == Do(Step.TRY_OLD)
+    assert decide(replace(wanted, old=Old.VALID)) == Go(State.ROLLING_BACK, cause=Cause.ASKED)
+    assert decide(replace(wanted, old=Old.INVALID)) == Go(State.HELD, cause=Cause.OLD_DIED)
 
 
 def test_nothing_goes_back_to_a_credential_that_died():

@@ -169,4 +169,4 @@ def test_a_person_and_a_worker_race_at_the_point_of_no_return(begin, work, key, 
 
     assert alive == [versions.current(key.pk).remote_id]
     assert versions.current(key.pk).number == number
-    assert outcome == (["noted"] if number == 1 else outcome)
+    assert outcome == (["noted"] if number == 1 else ["too late"])
