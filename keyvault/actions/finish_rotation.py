@@ -17,6 +17,7 @@ from keyvault.accounts.models import User
 from keyvault.actions import about_keys
 from keyvault.inventory import access, selectors
 from keyvault.inventory.models import Key, KeyPermission
+from keyvault.rotation import choosing
 from keyvault.rotation import selectors as rotations
 from keyvault.rotation import services as rotation
 from keyvault.rotation.models import DeliveryState, Rotation, RotationState
@@ -115,7 +116,7 @@ class FinishRotation:
         with transaction.atomic(durable=True):
             run.fence()
             try:
-                rotation.go_on(
+                choosing.go_on(
                     rotation_id=self.rotation_id,
                     actor=about_keys.WORKER,
                     now=run.now,

@@ -17,7 +17,7 @@ from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys
-from keyvault.inventory import access, selectors
+from keyvault.inventory import access, changes, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import DeliveryMode, Key, KeyPermission
 from keyvault.vault import reveals
@@ -237,7 +237,7 @@ def reveal(*, person: User, found: Door, proof_id: UUID, now: datetime) -> revea
         raise NotRevealable("No approved request opens this version.")
     if found.version.revealed_at is None:
         with transaction.atomic(durable=True):
-            inventory.want_rotation(
+            changes.want_rotation(
                 key_id=found.key.pk,
                 cause=SEEN,
                 due_at=now + ROTATE_WITHIN,

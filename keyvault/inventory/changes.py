@@ -6,7 +6,7 @@ Inner writers: the outermost call owns the transaction.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -57,4 +57,34 @@ def rename(*, key_id: UUID, title: str, actor: Actor, now: datetime) -> Key:
         key.save(update_fields=["title"])
         subject, fields = services.subject(key), {"title": title}
         ledger.record("key.renamed", actor=actor, subject=subject, now=now, fields=fields)
+    return key
+
+
+def rotated(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> Key:
+    """Set the next rotation of a live key one cadence ahead, because one has just ended."""
+    key = services.lock(key_id=key_id)
+    if key.state != KeyState.LIVE:
+        return key
+    key.rotation_due_at, key.rotation_cause = now + timedelta(days=key.cadence_days), "cadence"
+    key.save(update_fields=["rotation_due_at", "rotation_cause"])
+    fields = {"cause": "cadence", "due_at": key.rotation_due_at.isoformat()}
+    services.record(
+        "key.rotation_due", key, actor=actor, now=now, request_id=request_id, fields=fields
+    )
+    return key
+
+
+def want_rotation(
+    *, key_id: UUID, cause: str, due_at: datetime, request_id: UUID, actor: Actor, now: datetime
+) -> Key:
+    """Bring a live key's next rotation forward to `due_at`, with its cause. Never back."""
+    key = services.lock(key_id=key_id)
+    if key.state != KeyState.LIVE or (key.rotation_due_at and key.rotation_due_at <= due_at):
+        return key
+    key.rotation_due_at, key.rotation_cause = due_at, cause
+    key.save(update_fields=["rotation_due_at", "rotation_cause"])
+    fields = {"cause": cause, "due_at": due_at.isoformat()}
+    services.record(
+        "key.rotation_due", key, actor=actor, now=now, request_id=request_id, fields=fields
+    )
     return key

@@ -76,7 +76,7 @@ def register(
     key = Key(pk=key_id, owner=owner, created_at=now, state=KeyState.REQUESTED)
     _declare(key, declared, provider=provider, connection_id=connection_id)
     _save_name(key, is_new=True)
-    _record("key.requested", key, actor=people.actor(owner), now=now, fields=_facts(key))
+    record("key.requested", key, actor=people.actor(owner), now=now, fields=_facts(key))
     grants.grant(
         key=key,
         holder=owner,
@@ -118,7 +118,7 @@ def redeclare(
     _declare(key, declared, provider=provider, connection_id=connection_id)
     if _comparable(key) != before:
         _save_name(key, is_new=False)
-        _record("key.redeclared", key, actor=actor, now=now, fields=_facts(key))
+        record("key.redeclared", key, actor=actor, now=now, fields=_facts(key))
     return key
 
 
@@ -139,7 +139,7 @@ def go_live(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> K
     key.rotation_cause = "cadence"
     key.save()
     expires = key.expires_at.isoformat()
-    _record(
+    record(
         "key.live", key, actor=actor, now=now, request_id=request_id, fields={"expires_at": expires}
     )
     grants.give_at_go_live(key=key, request_id=request_id, actor=actor, now=now)
@@ -160,7 +160,7 @@ def revoke(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> Ke
     key.state, key.revoked_at = KeyState.REVOKED, now
     key.rotation_due_at, key.rotation_cause = None, ""
     key.save()
-    _record("key.revoked", key, actor=actor, now=now, request_id=request_id)
+    record("key.revoked", key, actor=actor, now=now, request_id=request_id)
     grants.end_all_but_view(key=key, request_id=request_id, actor=actor, now=now)
     return key
 
@@ -173,38 +173,10 @@ def release(*, key_id: UUID, request_id: UUID, state: str, actor: Actor, now: da
         return
     key.released_at = now
     key.save(update_fields=["released_at"])
-    _record(
+    record(
         "key.released", key, actor=actor, now=now, request_id=request_id, fields={"state": state}
     )
     grants.end_all(key=key, request_id=request_id, actor=actor, now=now)
-
-
-def rotated(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> Key:
-    """Set the next rotation of a live key one cadence ahead, because one has just ended."""
-    _assert_in_transaction()
-    key = lock(key_id=key_id)
-    if key.state != KeyState.LIVE:
-        return key
-    key.rotation_due_at, key.rotation_cause = now + timedelta(days=key.cadence_days), "cadence"
-    key.save(update_fields=["rotation_due_at", "rotation_cause"])
-    fields = {"cause": "cadence", "due_at": key.rotation_due_at.isoformat()}
-    _record("key.rotation_due", key, actor=actor, now=now, request_id=request_id, fields=fields)
-    return key
-
-
-def want_rotation(
-    *, key_id: UUID, cause: str, due_at: datetime, request_id: UUID, actor: Actor, now: datetime
-) -> Key:
-    """Bring a live key's next rotation forward to `due_at`, with its cause. Never back."""
-    _assert_in_transaction()
-    key = lock(key_id=key_id)
-    if key.state != KeyState.LIVE or (key.rotation_due_at and key.rotation_due_at <= due_at):
-        return key
-    key.rotation_due_at, key.rotation_cause = due_at, cause
-    key.save(update_fields=["rotation_due_at", "rotation_cause"])
-    fields = {"cause": cause, "due_at": due_at.isoformat()}
-    _record("key.rotation_due", key, actor=actor, now=now, request_id=request_id, fields=fields)
-    return key
 
 
 def seed_environments(*, now: datetime, actor: Actor) -> None:
@@ -290,7 +262,7 @@ def _facts(key: Key) -> dict[str, JSON]:
     }
 
 
-def _record(
+def record(
     event: str,
     key: Key,
     *,
@@ -299,6 +271,7 @@ def _record(
     request_id: UUID | None = None,
     fields: Mapping[str, JSON] | None = None,
 ) -> None:
+    """Write a line of the ledger about a key, in the caller's transaction."""
     ledger.record(
         event, actor=actor, subject=subject(key), now=now, fields=fields, request_id=request_id
     )

@@ -15,7 +15,7 @@ from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.inventory import access
 from keyvault.inventory.models import KeyPermission
-from keyvault.rotation import selectors, services
+from keyvault.rotation import choosing, selectors, services
 from keyvault.rotation.models import Delivery, Rotation
 
 
@@ -29,13 +29,13 @@ def access_rotation(person: User, rotation_id: UUID) -> Rotation:
 def roll_back(*, person: User, rotation_id: UUID, reason: str, now: datetime) -> None:
     """Send a rotation back to the old version. Raises NotVisible, services.WrongMoment."""
     access_rotation(person, rotation_id)
-    services.roll_back(rotation_id=rotation_id, reason=reason, actor=people.actor(person), now=now)
+    choosing.roll_back(rotation_id=rotation_id, reason=reason, actor=people.actor(person), now=now)
 
 
 def extend(*, person: User, rotation_id: UUID, reason: str, now: datetime) -> None:
     """Give a held rotation more time. Raises NotVisible, services.WrongMoment."""
     access_rotation(person, rotation_id)
-    services.extend(rotation_id=rotation_id, reason=reason, actor=people.actor(person), now=now)
+    choosing.extend(rotation_id=rotation_id, reason=reason, actor=people.actor(person), now=now)
 
 
 def confirm(*, person: User, rotation_id: UUID, delivery_id: int, now: datetime) -> None:
@@ -43,7 +43,7 @@ def confirm(*, person: User, rotation_id: UUID, delivery_id: int, now: datetime)
     found = delivery(person, rotation_id, delivery_id)
     if found.dependent.agent_id is not None:
         raise services.WrongMoment(f"{found.dependent.name} says by itself which version it has.")
-    services.confirm(delivery_id=delivery_id, actor=people.actor(person), now=now)
+    choosing.confirm(delivery_id=delivery_id, actor=people.actor(person), now=now)
 
 
 def excuse(
@@ -51,7 +51,7 @@ def excuse(
 ) -> None:
     """Go on without waiting for one dependent, after a fresh factor. Raises also NotPresent."""
     found = delivery(person, rotation_id, delivery_id)
-    services.excuse(
+    choosing.excuse(
         delivery_id=delivery_id,
         reason=reason,
         actor=people.actor(person),

@@ -16,7 +16,7 @@ from approvals.ports import Run
 from keyvault.connections import issuing, revoking
 from keyvault.connections.calls import Errand, Work, spoken, told
 from keyvault.connections.context import reach
-from keyvault.inventory import services as inventory
+from keyvault.inventory import changes
 from keyvault.providers.base import Issued, ReportsUse
 from keyvault.rotation import evidence, saga, services
 from keyvault.rotation.models import Delivery, DeliveryState, Rotation
@@ -120,7 +120,7 @@ def _revoke_old(sight: Sight, errand: Errand) -> None:
 
 def _finish(sight: Sight, errand: Errand) -> None:
     with errand.writing():
-        inventory.rotated(
+        changes.rotated(
             key_id=sight.rotation.key_id,
             request_id=sight.rotation.request_id,
             actor=errand.actor,

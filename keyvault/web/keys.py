@@ -16,7 +16,7 @@ from approvals import ports, services
 from approvals import selectors as approvals
 from approvals.policy.matching import NoPolicy
 from keyvault.accounts import gates, sessions
-from keyvault.actions import about_keys, reveal_secret, revoke_key
+from keyvault.actions import about_keys, finish_rotation, reveal_secret, revoke_key, rotate_key
 from keyvault.inventory import selectors
 from keyvault.inventory.selectors import Filters
 from keyvault.vault import selectors as versions
@@ -37,6 +37,15 @@ LIST = Frame(
     ),
 )
 UNPROCESSABLE = 422
+# What an act on a key says of itself when it cannot be asked for.
+_REFUSALS = (
+    revoke_key.NotRevocable,
+    reveal_secret.NotRevealable,
+    rotate_key.NotRotatable,
+    finish_rotation.NotHeld,
+    NoPolicy,
+    services.Denied,
+)
 REVOKE, REVEAL = "keyvault/keys/revoke.html", "keyvault/keys/ask_reveal.html"
 
 
@@ -127,7 +136,7 @@ def revoke(request: HttpRequest, name: str) -> HttpResponse:
     )
     if isinstance(proof, HttpResponse):
         return proof
-    return _asked(
+    return asked(
         request,
         REVOKE,
         context,
@@ -155,7 +164,7 @@ def ask_reveal(request: HttpRequest, name: str) -> HttpResponse:
     if request.method == "GET" or not form.is_valid():
         status = UNPROCESSABLE if request.method == "POST" else 200
         return render(request, REVEAL, context, status=status)
-    return _asked(
+    return asked(
         request,
         REVEAL,
         context,
@@ -163,7 +172,7 @@ def ask_reveal(request: HttpRequest, name: str) -> HttpResponse:
     )
 
 
-def _asked(
+def asked(
     request: HttpRequest, template: str, context: dict[str, Any], ask: Callable[[], Any]
 ) -> HttpResponse:
     """Ask, and go to the request; on a fault show the form again with what was typed."""
@@ -174,11 +183,6 @@ def _asked(
         return redirect("request", error.request_id)
     except services.BadText as error:
         form.add_error(error.field if error.field in form.fields else None, error.sentence)
-    except (
-        revoke_key.NotRevocable,
-        reveal_secret.NotRevealable,
-        NoPolicy,
-        services.Denied,
-    ) as error:
+    except _REFUSALS as error:
         form.add_error(None, str(error))
     return render(request, template, context, status=UNPROCESSABLE)

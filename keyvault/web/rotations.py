@@ -12,15 +12,14 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from approvals import ports, services
+from approvals import ports
 from approvals import selectors as approvals
-from approvals.policy.matching import NoPolicy
 from keyvault.accounts import gates, sessions
-from keyvault.actions import about_keys, finish_rotation, rotate_key
+from keyvault.actions import finish_rotation, rotate_key
 from keyvault.rotation import deciding
 from keyvault.rotation.services import WrongMoment
 from keyvault.web import rotation_page
-from keyvault.web.keys import ReasonForm
+from keyvault.web.keys import ReasonForm, asked
 
 ASK, FINISH = "keyvault/rotations/rotate.html", "keyvault/rotations/finish.html"
 SKIP = "keyvault/rotations/skip.html"
@@ -73,16 +72,15 @@ def rotate(request: HttpRequest, name: str) -> HttpResponse:
         "plan": action.describe(),
         "preview": approvals.preview(action, person, now=now),
     }
-    if request.method == "POST" and form.is_valid():
-        try:
-            asked = rotate_key.ask(person=person, name=name, now=now, **form.cleaned_data)
-            return redirect("request", asked.pk)
-        except about_keys.AlreadyAsked as error:
-            return redirect("request", error.request_id)
-        except (rotate_key.NotRotatable, NoPolicy, services.Denied, services.BadText) as error:
-            form.add_error(None, str(error))
-    status = UNPROCESSABLE if request.method == "POST" else 200
-    return render(request, ASK, context, status=status)
+    if request.method == "GET" or not form.is_valid():
+        status = UNPROCESSABLE if request.method == "POST" else 200
+        return render(request, ASK, context, status=status)
+    return asked(
+        request,
+        ASK,
+        context,
+        lambda: rotate_key.ask(person=person, name=name, now=now, **form.cleaned_data),
+    )
 
 
 @gates.signed_in
@@ -172,18 +170,17 @@ def finish(request: HttpRequest, rotation_id: UUID) -> HttpResponse:
         "plan": action.describe(),
         "preview": approvals.preview(action, person, now=now),
     }
-    if request.method == "POST" and form.is_valid():
-        try:
-            asked = finish_rotation.ask(
-                person=person, rotation_id=rotation_id, now=now, **form.cleaned_data
-            )
-            return redirect("request", asked.pk)
-        except about_keys.AlreadyAsked as error:
-            return redirect("request", error.request_id)
-        except (finish_rotation.NotHeld, NoPolicy, services.Denied, services.BadText) as error:
-            form.add_error(None, str(error))
-    status = UNPROCESSABLE if request.method == "POST" else 200
-    return render(request, FINISH, context, status=status)
+    if request.method == "GET" or not form.is_valid():
+        status = UNPROCESSABLE if request.method == "POST" else 200
+        return render(request, FINISH, context, status=status)
+    return asked(
+        request,
+        FINISH,
+        context,
+        lambda: finish_rotation.ask(
+            person=person, rotation_id=rotation_id, now=now, **form.cleaned_data
+        ),
+    )
 
 
 def _done(request: HttpRequest, rotation_id: UUID, act: Any, said: str) -> HttpResponse:  # noqa: ANN401

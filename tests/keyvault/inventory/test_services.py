@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from keyvault.audit.models import Event
-from keyvault.inventory import access, services
+from keyvault.inventory import access, changes, services
 from keyvault.inventory.models import Key
 from tests.keyvault.inventory import builders
 
@@ -103,8 +103,8 @@ def test_a_rotation_is_brought_forward_and_never_back(cast):
     key = builders.live(cast)
     soon, later = cast.now + timedelta(hours=1), cast.now + timedelta(days=1)
 
-    act(services.want_rotation, key, cast, cause="seen", due_at=soon)
-    act(services.want_rotation, key, cast, cause="other", due_at=later)
+    act(changes.want_rotation, key, cast, cause="seen", due_at=soon)
+    act(changes.want_rotation, key, cast, cause="other", due_at=later)
 
     row = Key.objects.get(pk=key.pk)
     assert (row.rotation_due_at, row.rotation_cause) == (soon, "seen")

@@ -11,7 +11,7 @@ from django.urls import reverse
 from approvals.ports import NeedsPerson
 from keyvault.connections import intake, issuing
 from keyvault.inventory import grants
-from keyvault.rotation import services
+from keyvault.rotation import choosing
 from keyvault.rotation.models import Delivery
 from keyvault.vault import selectors as versions
 from tests.keyvault.actions import rules
@@ -67,12 +67,12 @@ def test_a_person_hands_the_new_value_over_and_ends_the_old_one(
 
     assert work(rotation).state == "promoting"
     assert versions.current(key.pk).number == 2
-    services.confirm(delivery_id=Delivery.objects.get().pk, actor=WORKER, now=now)
+    choosing.confirm(delivery_id=Delivery.objects.get().pk, actor=WORKER, now=now)
     work(rotation)
     later(rotation, 5)
     assert work(rotation).cause == "unobserved"
     with transaction.atomic():
-        services.go_on(rotation_id=rotation.pk, actor=WORKER, now=now, request_id=uuid4())
+        choosing.go_on(rotation_id=rotation.pk, actor=WORKER, now=now, request_id=uuid4())
     assert work(rotation).state == "revoking"
 
     for address in (page, reverse("key", args=[key.name])):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from keyvault.connections import context
 from keyvault.crypto.secret import Secret
 from keyvault.plugins.faults import Fault, FaultProxy
-from keyvault.rotation import services
+from keyvault.rotation import choosing
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import sealing
 from keyvault.vault import selectors as versions
@@ -80,7 +80,7 @@ def rolled_out(work, now):
     def call(rotation):
         assert work(rotation).state == "promoting"
         for delivery in Delivery.objects.filter(rotation=rotation):
-            services.confirm(delivery_id=delivery.pk, actor=rows.WORKER, now=now)
+            choosing.confirm(delivery_id=delivery.pk, actor=rows.WORKER, now=now)
         return work(rotation)
 
     return call

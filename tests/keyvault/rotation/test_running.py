@@ -15,7 +15,7 @@ from keyvault.dependents.models import Health
 from keyvault.findings.models import Finding, FindingKind
 from keyvault.inventory.models import DeliveryMode, Key
 from keyvault.providers import base
-from keyvault.rotation import services
+from keyvault.rotation import choosing, services
 from keyvault.rotation.models import Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State
 from keyvault.usage.models import LoadedVersion, UsageHour
@@ -147,7 +147,7 @@ def test_a_held_rotation_goes_on_when_it_is_given_more_time(begin, work, report,
     later(rotation, 101)
     work(rotation)
 
-    services.extend(rotation_id=rotation.pk, reason="it restarts", actor=WORKER, now=now)
+    choosing.extend(rotation_id=rotation.pk, reason="it restarts", actor=WORKER, now=now)
     report(2)
 
     assert work(rotation).state == "draining"
@@ -174,7 +174,7 @@ def test_a_dependent_that_is_ill_sends_everybody_back_by_itself(begin, work, rep
 
 
 def test_a_person_sends_it_back(rolled_out, work, report, key, now):
-    services.roll_back(rotation_id=rolled_out.pk, reason="wrong day", actor=WORKER, now=now)
+    choosing.roll_back(rotation_id=rolled_out.pk, reason="wrong day", actor=WORKER, now=now)
     assert work(rolled_out).state == "rolling_back"
     report(1)
     assert work(rolled_out).state == "rolled_back"
@@ -195,14 +195,14 @@ def test_it_never_goes_back_to_a_credential_that_died(begin, work, report, fake,
 
     assert (held.state, held.cause) == ("held", "old_died")
     with pytest.raises(services.WrongMoment):
-        services.roll_back(rotation_id=held.pk, reason="no", actor=WORKER, now=now)
+        choosing.roll_back(rotation_id=held.pk, reason="no", actor=WORKER, now=now)
 
 
 def test_a_value_that_is_read_by_hand_waits_for_the_word_of_a_person(begin, work, key, fake, now):
     rotation = begin()
     assert work(rotation).state == "promoting"
     delivery = Delivery.objects.get(rotation=rotation)
-    services.confirm(delivery_id=delivery.pk, actor=WORKER, now=now)
+    choosing.confirm(delivery_id=delivery.pk, actor=WORKER, now=now)
     work(rotation)
     later(rotation, 5)
 
@@ -233,7 +233,7 @@ def test_who_was_ill_has_another_chance_when_a_person_gives_it_time(
     LoadedVersion.objects.filter(key_id=key.pk).update(last_at=past)
     Rotation.objects.filter(pk=rotation.pk).update(created_at=past - timedelta(seconds=5))
 
-    services.extend(rotation_id=rotation.pk, reason="mended", actor=WORKER, now=now)
+    choosing.extend(rotation_id=rotation.pk, reason="mended", actor=WORKER, now=now)
     assert work(rotation).state == "promoting"
     report(2)
     assert work(rotation).state == "draining"
@@ -269,7 +269,7 @@ def test_an_approval_to_go_on_overrules_whoever_is_ill(begin, work, report, fake
     assert work(rotation).cause == "old_died"
 
     with transaction.atomic():
-        services.go_on(rotation_id=rotation.pk, actor=WORKER, now=now, request_id=rotation.pk)
+        choosing.go_on(rotation_id=rotation.pk, actor=WORKER, now=now, request_id=rotation.pk)
 
     assert work(rotation).state == "completed"
 
@@ -278,7 +278,7 @@ def test_a_worker_does_not_undo_what_a_person_has_excused(begin, work, reader, n
     rotation = begin()
     work(rotation)
     seen = Delivery.objects.select_related("dependent").get(rotation=rotation)
-    services.excuse(delivery_id=seen.pk, reason="switched off", actor=WORKER, now=now)
+    choosing.excuse(delivery_id=seen.pk, reason="switched off", actor=WORKER, now=now)
 
     services.note(seen, DeliveryState.CONFIRMED, rotation=work(rotation), now=now)
 
@@ -295,7 +295,7 @@ def test_a_person_and_a_worker_lock_in_one_order(begin, work, key, now):
     with transaction.atomic():
         Job.objects.select_for_update().get(subject_id=rotation.pk, state="ready")
         person = races.Racer(
-            lambda: services.extend(
+            lambda: choosing.extend(
                 rotation_id=rotation.pk, reason="it restarts", actor=WORKER, now=now
             )
         )
@@ -314,7 +314,7 @@ def test_nobody_is_sent_back_to_a_credential_that_died_while_it_ran_out(
     rolled_out, work, fake, key, now
 ):
     dies(fake, rolled_out)
-    services.roll_back(rotation_id=rolled_out.pk, reason="wrong day", actor=WORKER, now=now)
+    choosing.roll_back(rotation_id=rolled_out.pk, reason="wrong day", actor=WORKER, now=now)
 
     held = work(rolled_out)
 
@@ -329,7 +329,7 @@ def test_nor_out_of_a_hold_in_which_it_died(begin, work, fake, key, now):
     assert work(rotation).cause == "unconfirmed"
     dies(fake, rotation)
 
-    services.roll_back(rotation_id=rotation.pk, reason="wrong day", actor=WORKER, now=now)
+    choosing.roll_back(rotation_id=rotation.pk, reason="wrong day", actor=WORKER, now=now)
 
     assert work(rotation).cause == "old_died"
     assert versions.current(key.pk).number == 2
@@ -338,7 +338,7 @@ def test_nor_out_of_a_hold_in_which_it_died(begin, work, fake, key, now):
 def test_what_a_person_wants_back_passes_no_point_of_no_return(rolled_out, now):
     """The worker has looked before the person pressed, and moves after that."""
     found = Rotation.objects.select_related("key").get(pk=rolled_out.pk)
-    services.roll_back(rotation_id=rolled_out.pk, reason="wrong day", actor=WORKER, now=now)
+    choosing.roll_back(rotation_id=rolled_out.pk, reason="wrong day", actor=WORKER, now=now)
 
     with pytest.raises(services.WrongMoment), transaction.atomic():
         services.enter(found, State.REVOKING, now=now)
@@ -352,7 +352,7 @@ def test_a_rotation_that_waits_for_a_pasted_value_can_be_sent_back(begin, work, 
         state="held", code="intake", sentence="Paste."
     )
 
-    services.roll_back(rotation_id=rotation.pk, reason="not today", actor=WORKER, now=now)
+    choosing.roll_back(rotation_id=rotation.pk, reason="not today", actor=WORKER, now=now)
 
     assert work(rotation, tries=2).state == "rolled_back"
     assert versions.current(key.pk).number == 1
@@ -405,5 +405,5 @@ def test_six_failures_hold_it_and_a_person_has_it_tried_again(begin, work, fake,
     assert (held.state, held.cause, held.held_from) == ("held", "stopped", "creating")
     assert held.sentence == "try later"
 
-    services.extend(rotation_id=rotation.pk, reason="it is back", actor=WORKER, now=now)
+    choosing.extend(rotation_id=rotation.pk, reason="it is back", actor=WORKER, now=now)
     assert work(rotation).state == "promoting"

@@ -11,7 +11,7 @@ from django.utils import timezone
 from approvals import queue
 from approvals.models import Job
 from keyvault.findings.models import Finding, FindingKind
-from keyvault.rotation import services, triggers
+from keyvault.rotation import choosing, services, triggers
 from keyvault.rotation.models import Rotation
 from tests import races
 from tests.keyvault.vault.rows import WORKER
@@ -46,7 +46,7 @@ def test_a_rotation_that_went_back_is_not_begun_again_for_the_same_time(due, wor
     triggers.run(now)
     rotation = Rotation.objects.get(key=due)
     work(rotation)
-    services.roll_back(rotation_id=rotation.pk, reason="no", actor=WORKER, now=now)
+    choosing.roll_back(rotation_id=rotation.pk, reason="no", actor=WORKER, now=now)
     assert work(rotation).state == "rolled_back"
 
     assert triggers.run(now) == 0
@@ -147,7 +147,7 @@ def test_a_person_and_a_worker_race_at_the_point_of_no_return(begin, work, key, 
 
     def back():
         try:
-            services.roll_back(rotation_id=rotation.pk, reason="wait", actor=WORKER, now=now)
+            choosing.roll_back(rotation_id=rotation.pk, reason="wait", actor=WORKER, now=now)
         except services.WrongMoment:
             outcome.append("too late")
         else:
