@@ -72,6 +72,13 @@ def members(team: str) -> frozenset[UUID]:
     return frozenset(member.person_id for member in ports.directory().members([team]))
 
 
+def people_of(key: Key, role: str) -> frozenset[UUID]:
+    """Return the people of a host role for a key: its owner, or the members of its team."""
+    if role == "owner":
+        return frozenset({key.owner_id})
+    return members(key.team.team.slug) if role == "owner_team" else frozenset()
+
+
 def role_may_look(person_id: UUID) -> bool:
     """Say whether a person sees every request about keys by role."""
     try:

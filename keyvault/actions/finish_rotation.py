@@ -60,10 +60,7 @@ class FinishRotation:
 
     def people(self, role: str) -> frozenset[UUID]:
         """Return the owner, or the live members of the owning team."""
-        key = self._key()
-        if role == "owner":
-            return frozenset({key.owner_id})
-        return about_keys.members(key.team.team.slug) if role == "owner_team" else frozenset()
+        return about_keys.people_of(self._key(), role)
 
     def visible_to(self, person_id: UUID) -> bool:
         """Let whoever may see the key see what is asked about it."""

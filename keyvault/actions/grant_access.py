@@ -85,9 +85,7 @@ class GrantAccess:
         key = self._key()
         if role == about_agents.OWNERS:
             return about_agents.owners(self._agents())
-        if role == "owner":
-            return frozenset({key.owner_id})
-        return about_keys.members(key.team.team.slug) if role == "owner_team" else frozenset()
+        return about_keys.people_of(key, role)
 
     def visible_to(self, person_id: UUID) -> bool:
         """Let whoever may see the key or the agent see what is asked about them."""

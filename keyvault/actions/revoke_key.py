@@ -62,8 +62,7 @@ class RevokeKey:
 
     def people(self, role: str) -> frozenset[UUID]:
         """Return the owner, or the live members of the owning team."""
-        key = self._key()
-        return frozenset({key.owner_id}) if role == "owner" else _team(key, role)
+        return about_keys.people_of(self._key(), role)
 
     def visible_to(self, person_id: UUID) -> bool:
         """Let whoever may see the key see what is asked about it."""
@@ -218,10 +217,6 @@ def _end(key_id: UUID, request_id: UUID, now: datetime) -> None:
         inventory.revoke(key_id=key_id, request_id=request_id, actor=about_keys.WORKER, now=now)
     except inventory.WrongState as error:
         raise ports.CannotExecute("wrong_state", str(error)) from error
-
-
-def _team(key: Key, role: str) -> frozenset[UUID]:
-    return about_keys.members(key.team.team.slug) if role == "owner_team" else frozenset()
 
 
 def _place(key: Key) -> str:

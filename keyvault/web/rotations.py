@@ -26,7 +26,7 @@ SKIP = "keyvault/rotations/skip.html"
 UNPROCESSABLE = 422
 _ACTS = {"roll-back": deciding.roll_back, "extend": deciding.extend}
 _DONE = {
-    "roll-back": "Everybody is led back to the old version.",
+    "roll-back": "If the old version works, everybody is led back to it.",
     "extend": "The rotation goes on; its grace has begun anew.",
 }
 

@@ -2,7 +2,8 @@
 
 A whole demo is started, with its own target servers. Consumers use each key all
 the time and follow its version through the gateway; not one of their requests
-may meet a dead credential. Both keys are rotated side by side.
+may meet a dead credential. Both keys are rotated side by side; with `--kill` the
+worker is ended by SIGKILL in each rotation.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rotations", type=int, default=100, help="of each of the two keys")
     parser.add_argument("--consumers", type=int, default=50, help="of each of the two keys")
+    parser.add_argument("--kill", action="store_true", help="the worker, in each rotation")
     parser.add_argument("--rate", type=float, default=20, help="requests a second of each")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kv-rotation-") as home, _stack(Path(home)) as stack:
         agents = run(stack, "make", str(given.consumers))
-        ends, counts = measure(stack, agents, given.rotations, given.rate)
+        ends, counts = measure(stack, agents, given.rotations, given.rate, with_kills=given.kill)
     show(ends, counts)
     failed = sum(count["failed"] for count in counts.values())
     if failed or any(end["state"] != "completed" for found in ends.values() for end in found):
@@ -55,7 +57,7 @@ def _stack(home: Path):
 
 
 def measure(
-    stack: Stack, agents: dict[str, str], rotations: int, rate: float
+    stack: Stack, agents: dict[str, str], rotations: int, rate: float, *, with_kills: bool
 ) -> tuple[dict[str, list[dict]], dict[str, Counter]]:
     """Rotate both keys side by side under load; return how each rotation ended, and the counts."""
     consumers = {key: _consumers(stack, key, agents, rate) for key in KEYS}
@@ -63,6 +65,10 @@ def measure(
     ends = {key: [] for key in KEYS}
     for number in range(rotations):
         running = {key: _start(stack, "rotate", key) for key in KEYS}
+        if with_kills:
+            # Another moment of the rotation each time, over all that it takes.
+            time.sleep(1 + 6 * number / rotations)
+            stack.kill("worker")
         for key, process in running.items():
             ends[key].append(json.loads(process.communicate()[0]))
         if sys.stderr.isatty():
