@@ -39,11 +39,12 @@ from keyvault.actions import (
 )
 from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
-from keyvault.connections import reconcile
+from keyvault.connections import kinds, reconcile
 from keyvault.crypto import digest, keyring, keys_dir, signing
 from keyvault.destinations import registry as destinations
 from keyvault.plugins import loading
 from keyvault.providers import registry as providers
+from keyvault.rotation import delivering
 from keyvault.rotation import running as rotation
 from keyvault.vault import seals
 from keyvault.vault.budget import DatabaseBudget
@@ -64,6 +65,7 @@ __all__ = [
     "create_key",
     "create_team",
     "deactivate_person",
+    "delivering",
     "execution",
     "finish_rotation",
     "grant_access",
@@ -109,6 +111,7 @@ def _load_plugins() -> None:
         found=points[destinations.GROUP],
         file_roots=settings.ENV_FILE_ROOTS,
     )
+    kinds.require_disjoint()
 
 
 def _load_keyring() -> None:

@@ -56,6 +56,7 @@ class Cause(StrEnum):
     ASKED = "asked"
     STOPPED = "stopped"
     KEY_ENDED = "key_ended"
+    BUSY = "busy"
 
 
 class Choice(StrEnum):
