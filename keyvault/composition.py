@@ -17,6 +17,7 @@ from approvals import execution, notify, ports
 from keyvault import celery
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
+    add_place,
     bind_agent,
     change_connection,
     change_key,
@@ -32,6 +33,7 @@ from keyvault.actions import (
     invite_person,
     join_agent,
     recover_administrator,
+    remove_place,
     reset_factor,
     reveal_secret,
     revoke_key,
@@ -54,6 +56,7 @@ log = logging.getLogger(__name__)
 # Importing these registered their actions and job handlers; importing celery made its
 # application the current one, without which a message goes to a server that nobody set.
 __all__ = [
+    "add_place",
     "bind_agent",
     "celery",
     "change_connection",
@@ -75,6 +78,7 @@ __all__ = [
     "notify",
     "reconcile",
     "recover_administrator",
+    "remove_place",
     "reset_factor",
     "reveal_secret",
     "revoke_key",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from approvals.ports import NotVisible
@@ -36,6 +36,33 @@ def lag_s(row: Dependent) -> int:
     """Return the seconds that whoever reads at a place, or keeps a value, may go on with an older one."""
     found = _capabilities(row)
     return max(row.cache_s, math.ceil(found.consumer_lag_s) if found else 0)
+
+
+def of_any_time(key_id: UUID, dependent_id: UUID) -> Dependent:
+    """Return one dependent of a key, whether or not its registration has ended. Raises NotVisible."""
+    rows = Dependent.objects.filter(key_id=key_id).select_related("key", "connection__environment")
+    found = rows.filter(pk=dependent_id).first()
+    if found is None:
+        raise NotVisible(f"dependent {dependent_id}")
+    return found
+
+
+def places_of(key_id: UUID) -> Sequence[Dependent]:
+    """Return the registered places that a key is written to, by name."""
+    rows = Dependent.objects.filter(key_id=key_id, ended_at=None, connection__isnull=False)
+    return list(rows.select_related("connection").order_by("name"))
+
+
+def places_at(connection_id: UUID) -> Sequence[Dependent]:
+    """Return the registered places of one destination, by key and name."""
+    rows = Dependent.objects.filter(connection_id=connection_id, ended_at=None)
+    return list(rows.select_related("key").order_by("key__name", "name"))
+
+
+def at_place(connection_id: UUID, target: Mapping[str, str]) -> Dependent | None:
+    """Return who is written to a place already, or None."""
+    rows = Dependent.objects.filter(ended_at=None, connection_id=connection_id)
+    return rows.filter(target=dict(target)).select_related("key").first()
 
 
 def place(dependent_id: UUID) -> Dependent | None:

@@ -7,8 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from django.db import IntegrityError, transaction
+
 from approvals.ports import Actor, NeedsPerson, Subject, Unfinished
 from keyvault.audit import ledger
+from keyvault.dependents import selectors
 from keyvault.dependents.models import Dependent, Push
 from keyvault.dependents.models import Health as Way
 from keyvault.destinations.base import Health, State
@@ -78,25 +81,29 @@ def register_place(
 
     Returns what this request has registered already. Raises NameTaken, PlaceTaken.
     """
-    alive = Dependent.objects.filter(ended_at=None)
-    if made := alive.filter(key=key, request_id=request_id).first():
+    if made := Dependent.objects.filter(key=key, request_id=request_id).first():
         return made
-    if alive.filter(key=key, name=name).exists():
+    if Dependent.objects.filter(key=key, name=name, ended_at=None).exists():
         raise NameTaken(f"{name} is a dependent of {key.name} already.")
-    taken = alive.filter(connection=connection, target=dict(target)).select_related("key").first()
+    taken = selectors.at_place(connection.pk, target)
     if taken is not None:
         raise PlaceTaken(f"{taken.key.name} is written to this place already.")
-    found = Dependent.objects.create(
-        key=key,
-        name=name,
-        connection=connection,
-        target=dict(target),
-        health=Way.PUSHED,
-        wave=wave,
-        cache_s=cache_s,
-        request_id=request_id,
-        created_at=now,
-    )
+    try:
+        with transaction.atomic():
+            found = Dependent.objects.create(
+                key=key,
+                name=name,
+                connection=connection,
+                target=dict(target),
+                health=Way.PUSHED,
+                wave=wave,
+                cache_s=cache_s,
+                request_id=request_id,
+                created_at=now,
+            )
+    except IntegrityError as error:
+        # Another key was faster, whose row lock is not ours.
+        raise PlaceTaken("Another key is written to this place already.") from error
     _record("dependent.registered", found, actor, now)
     return found
 

@@ -13,7 +13,9 @@ from django.db import transaction
 
 from approvals import queue
 from approvals.ports import Actor, Later, Run
+from keyvault.connections import places
 from keyvault.connections.calls import Errand
+from keyvault.connections.models import Connection
 from keyvault.dependents import pushing, selectors
 from keyvault.dependents import services as dependents
 from keyvault.dependents.models import Dependent, Push
@@ -33,6 +35,14 @@ def promise(dependent_id: UUID) -> None:
     """Have the current version written to a place, in the caller's transaction."""
     queue.enqueue(kind=DELIVER, subject_id=dependent_id)
     queue.hasten(kind=DELIVER, subject_id=dependent_id)
+
+
+def follow(connection: Connection) -> None:
+    """Have every place written anew where a Connection leads to another server since."""
+    now_at = places.leads_to(connection)
+    for row in selectors.places_at(connection.pk):
+        if row.server and row.server != now_at:
+            promise(row.pk)
 
 
 def promise_removal(dependent_id: UUID) -> None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from keyvault import outbound
+from keyvault.destinations import registry
 from keyvault.destinations.base import (
     Ambiguous,
     Conflict,
@@ -25,6 +26,7 @@ from keyvault.destinations.base import (
     Version,
 )
 from keyvault.plugins.context import Call, call
+from keyvault.plugins.loading import Registered
 
 Value = tuple[str, bytes, bytes]  # The mark, the value that it marks, the value that is there.
 
@@ -167,6 +169,19 @@ class Places:
 
     def _of(self, ctx: Context) -> Memory:
         return Memory(self.at[str(ctx.options["place"])])
+
+
+@contextmanager
+def installed(made: Places) -> Iterator[Places]:
+    """Have the product know a destination for as long as the block runs."""
+    registry.kinds()
+    before = dict(registry._registry._loaded)
+    registry._registry._loaded[made.kind] = Registered(made, "tests", "1")
+    try:
+        yield made
+    finally:
+        registry._registry._loaded.clear()
+        registry._registry._loaded.update(before)
 
 
 def value_of(version: Version) -> bytes:

@@ -16,15 +16,13 @@ from approvals.models import Job
 from keyvault.audit.models import Event
 from keyvault.dependents import services as dependents
 from keyvault.dependents.models import Dependent, Push
-from keyvault.destinations import registry
 from keyvault.destinations.base import Health, State
 from keyvault.findings.models import Finding, FindingKind
-from keyvault.plugins.loading import Registered
 from keyvault.providers.base import LastUse
 from keyvault.rotation import choosing, delivering
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import selectors as versions
-from tests.keyvault.destinations.memory import Places
+from tests.keyvault.destinations.memory import Places, installed
 from tests.keyvault.vault import rows
 from tests.keyvault.vault.rows import WORKER
 
@@ -41,13 +39,8 @@ def _watched(fake):
 
 @pytest.fixture
 def places():
-    registry.kinds()
-    before = dict(registry._registry._loaded)
-    made = Places()
-    registry._registry._loaded[made.kind] = Registered(made, "tests", "1")
-    yield made
-    registry._registry._loaded.clear()
-    registry._registry._loaded.update(before)
+    with installed(Places()) as made:
+        yield made
 
 
 @pytest.fixture
