@@ -28,16 +28,18 @@ def attributes(
     }
 
 
-def rows(connection: Connection, target: Mapping[str, str]) -> tuple[Change, ...]:
-    """Return the rows of a plan that name a place. Settings whose plug-in is gone go by their names."""
+def rows(connection: Connection, target: Mapping[str, str], *, is_new: bool) -> tuple[Change, ...]:
+    """Return the rows of a plan that name a place, as it will be or as it is.
+
+    Settings whose plug-in is gone go by their names.
+    """
     try:
         labels = {entry.name: entry.label for entry in selectors.target_schema(connection.provider)}
     except UnknownKind:
         labels = {}
-    return (
-        Change("Destination", "", f"{connection.title} ({address(connection)})"),
-        *(Change(labels.get(name, name), "", value) for name, value in target.items() if value),
-    )
+    facts = {"Destination": f"{connection.title} ({address(connection)})"}
+    facts |= {labels.get(name, name): value for name, value in target.items() if value}
+    return tuple(Change(label, "" if is_new else fact, fact) for label, fact in facts.items())
 
 
 def address(connection: Connection) -> str:

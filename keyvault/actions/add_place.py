@@ -111,7 +111,7 @@ class AddPlace:
             fingerprint=digests.act_digest(kind="key", id=key.pk),
             changes=(
                 Change("Place", "", self.name),
-                *about_places.rows(connection, self.target),
+                *about_places.rows(connection, self.target, is_new=True),
                 Change("Environment", environment, environment, warning),
                 Change("Wave of a rollout", "", str(self.wave)),
             ),

@@ -80,7 +80,7 @@ class RemovePlace:
             fingerprint=digests.act_digest(kind="key", id=key.pk),
             changes=(
                 Change("Place", row.name, "not written any more"),
-                *about_places.rows(connection, row.target),
+                *about_places.rows(connection, row.target, is_new=False),
                 Change("Environment", environment, environment, warning),
             ),
             body=self.to_payload(),
