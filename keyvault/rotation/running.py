@@ -7,13 +7,14 @@ hangs silently (ROTATION.md, I6 and rule 11).
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
 from approvals import queue
 from approvals.ports import CannotExecute, Later, NeedsPerson, Run, Unfinished
-from keyvault.rotation import saga, services, sight, steps
+from keyvault.rotation import holding, saga, services, sight, steps
 from keyvault.rotation.models import Rotation
 from keyvault.rotation.saga import Do, Go, State, Wait
 
@@ -55,7 +56,7 @@ def _move(rotation_id: UUID, run: Run) -> bool:
     _note_progress(found, run)
     match saga.decide(found.seen):
         case None:
-            return False
+            return _resume(found, run)
         case Wait(seconds):
             raise Later(seconds)
         case Do(step):
@@ -63,6 +64,21 @@ def _move(rotation_id: UUID, run: Run) -> bool:
         case Go() as way:
             _go(found, way, run)
     return True
+
+
+def _resume(found: sight.Sight, run: Run) -> bool:
+    """Go on from a hold that has lost its reason; say whether it did."""
+    rotation = found.rotation
+    if rotation.state != State.HELD or not is_over(rotation):
+        return False
+    # What was tried before the hold says nothing of now.
+    _go(found, Go(State(rotation.held_from)), run, old_verdict=saga.Old.UNTRIED)
+    return True
+
+
+def is_over(rotation: Rotation) -> bool:
+    """Say whether a held rotation can go on, because those whom it waited for have come."""
+    return holding.is_over(sight.where_held(rotation.pk), rotation.cause)
 
 
 def _note_progress(found: sight.Sight, run: Run) -> None:
@@ -81,7 +97,7 @@ def _note_progress(found: sight.Sight, run: Run) -> None:
             services.note(delivery, state, rotation=found.rotation, now=run.now)
 
 
-def _go(found: sight.Sight, way: Go, run: Run) -> None:
+def _go(found: sight.Sight, way: Go, run: Run, **facts: Any) -> None:  # noqa: ANN401 - columns.
     with transaction.atomic(durable=True):
         run.fence()
         services.enter(
@@ -91,6 +107,7 @@ def _go(found: sight.Sight, way: Go, run: Run) -> None:
             cause=way.cause or "",
             sentence=_sentence(found, way),
             now=run.now,
+            **facts,
         )
     run.reached(f"rotation:{way.state}")
 
