@@ -34,8 +34,9 @@ def confirm(
 ) -> None:
     """Take an agent's word for itself and have the rotation look at once; outermost.
 
-    The caller has checked that the agent may use the key at this moment. A held
-    rotation stays held: news are no decision of a person. Raises NotDependent, NotHeard.
+    The caller has checked that the agent may use the key at this moment. A rotation that
+    is held because it was late goes on; every other hold is a person's to end. Raises
+    NotDependent, NotHeard.
     """
     found = Delivery.objects.filter(rotation_id=rotation_id, dependent__agent_id=agent_id)
     delivery = found.select_related("dependent", "rotation__key").first()

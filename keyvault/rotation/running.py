@@ -7,6 +7,7 @@ hangs silently (ROTATION.md, I6 and rule 11).
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -14,7 +15,7 @@ from django.db import transaction
 from approvals import queue
 from approvals.ports import CannotExecute, Later, NeedsPerson, Run, Unfinished
 from keyvault.inventory import services as inventory
-from keyvault.rotation import pushes, saga, services, sight, steps
+from keyvault.rotation import holding, pushes, saga, services, sight, steps
 from keyvault.rotation.models import Rotation
 from keyvault.rotation.saga import Do, Go, State, Wait
 
@@ -59,7 +60,7 @@ def _move(rotation_id: UUID, run: Run) -> bool:
     _note_progress(found, run)
     match saga.decide(found.seen):
         case None:
-            return False
+            return _resume(found, run)
         case Wait(seconds):
             raise Later(seconds)
         case Do(step):
@@ -75,6 +76,21 @@ def _move(rotation_id: UUID, run: Run) -> bool:
 def _are_all_there(found: sight.Sight, run: Run) -> bool:
     """Look at every place once more; a person who let it go on has answered for all of them."""
     return found.rotation.may_go_on or pushes.are_all_there(found, steps.errand_of(found, run))
+
+
+def _resume(found: sight.Sight, run: Run) -> bool:
+    """Go on from a hold that has lost its reason; say whether it did."""
+    rotation = found.rotation
+    if rotation.state != State.HELD or not is_over(rotation):
+        return False
+    # What was tried before the hold says nothing of now.
+    _go(found, Go(State(rotation.held_from)), run, old_verdict=saga.Old.UNTRIED)
+    return True
+
+
+def is_over(rotation: Rotation) -> bool:
+    """Say whether a held rotation can go on, because those whom it waited for have come."""
+    return holding.is_over(sight.where_held(rotation.pk), rotation.cause)
 
 
 def _note_progress(found: sight.Sight, run: Run) -> None:
@@ -93,7 +109,7 @@ def _note_progress(found: sight.Sight, run: Run) -> None:
             services.note(delivery, state, rotation=found.rotation, now=run.now)
 
 
-def _go(found: sight.Sight, way: Go, run: Run) -> None:
+def _go(found: sight.Sight, way: Go, run: Run, **facts: Any) -> None:  # noqa: ANN401 - columns.
     with transaction.atomic(durable=True):
         run.fence()
         if way.state is State.CREATING:
@@ -105,6 +121,7 @@ def _go(found: sight.Sight, way: Go, run: Run) -> None:
             cause=way.cause or "",
             sentence=_sentence(found, way),
             now=run.now,
+            **facts,
         )
     run.reached(f"rotation:{way.state}")
 

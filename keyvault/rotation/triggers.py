@@ -16,7 +16,7 @@ from approvals import queue
 from keyvault.connections import selectors as connections
 from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
-from keyvault.rotation import services
+from keyvault.rotation import running, services
 from keyvault.rotation.models import ENDED, Rotation, Trigger
 from keyvault.rotation.saga import Cause, State
 
@@ -73,7 +73,7 @@ def _look_after(now: datetime) -> None:
         if rotation.key.state == KeyState.REVOKED:
             _end(rotation, now)
         elif rotation.state == State.HELD:
-            continue
+            _ring_if_over(rotation)
         elif job is not None and job.code not in services.BY_HAND:
             _hold(rotation, job.sentence, now)
         elif rotation.pk not in waiting:
@@ -87,6 +87,13 @@ def _end(rotation: Rotation, now: datetime) -> None:
         services.ring(rotation.pk)
         if rotation.state == State.HELD:
             services.enter(rotation, State.ROLLING_BACK, cause=Cause.KEY_ENDED, now=now)
+
+
+def _ring_if_over(rotation: Rotation) -> None:
+    """Have the job go on with a held rotation, once those whom it waited for have come."""
+    if rotation.cause == Cause.UNCONFIRMED and running.is_over(rotation):
+        with transaction.atomic(durable=True):
+            services.ring(rotation.pk)
 
 
 def _hold(rotation: Rotation, sentence: str, now: datetime) -> None:

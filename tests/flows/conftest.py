@@ -20,12 +20,25 @@ from tests.flows.house import RealHouse
 from tests.keyvault.actions import rules
 from tests.keyvault.gateway.harness import database_url
 from tests.keyvault.vault import rows
+from tests.servers import Stack, free_port
+
+# Long enough for whoever is there to move, short enough to wait for whoever is not.
+IMPATIENT = {"KEYVAULT_ROTATION_GRACE_SECONDS": "8", "KEYVAULT_ROTATION_QUIET_SECONDS": "1"}
 
 
 @pytest.fixture(scope="session")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.PostgresTarget]:
     with servers.postgresql(tmp_path_factory.mktemp("target")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def impatient_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A demo whose rotations wait for dependents for seconds, and for one second of silence."""
+    root = tmp_path_factory.mktemp("impatient")
+    running = Stack(root / "data", root / "keys", free_port(), ("--demo",), IMPATIENT)
+    yield running.start()
+    running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ import django
 
 django.setup()
 
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.utils import timezone
 
@@ -42,8 +43,23 @@ TESTS = Actor("system", "tests", "Tests")
 
 def give(agent_name: str, name: str, value: str) -> None:
     """Make a live key with a first version and let an agent use it for a day."""
-    now, alice = timezone.now(), User.objects.get(username="alice")
-    agent = Agent.objects.get(name=agent_name)
+    now, agent = timezone.now(), Agent.objects.get(name=agent_name)
+    key = pasted(name, value, team=agent.team)
+    with transaction.atomic():
+        grants.grant(
+            key=key,
+            holder=agent,
+            permission=KeyPermission.USE,
+            reason="tests",
+            actor=TESTS,
+            now=now,
+            ends_at=now + timedelta(days=1),
+        )
+
+
+def pasted(name: str, value: str, *, team: Group) -> Key:
+    """Make a live key of alice whose first value stands in the sealed table as if she had pasted it."""
+    now = timezone.now()
     where = Connection.objects.get(provider="manual")
     with transaction.atomic():
         key = Key.objects.create(
@@ -52,8 +68,8 @@ def give(agent_name: str, name: str, value: str) -> None:
             environment=where.environment or Environment.objects.first(),
             connection=where,
             provider=where.provider,
-            owner=alice,
-            team=agent.team,
+            owner=User.objects.get(username="alice"),
+            team=team,
             purpose="tests",
             volume_per_day=1,
             delivery_mode=DeliveryMode.PULL,
@@ -64,17 +80,9 @@ def give(agent_name: str, name: str, value: str) -> None:
             live_at=now,
             expires_at=now + timedelta(days=30),
         )
-        grants.grant(
-            key=key,
-            holder=agent,
-            permission=KeyPermission.USE,
-            reason="tests",
-            actor=TESTS,
-            now=now,
-            ends_at=now + timedelta(days=1),
-        )
         grants.give_at_go_live(key=key, request_id=uuid4(), actor=TESTS, now=now)
     _store(key, value)
+    return key
 
 
 def move(name: str, value: str) -> None:

@@ -7,31 +7,33 @@ held because nobody moves, and she leads everybody back.
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
-import psycopg
 import pytest
 from playwright.sync_api import Browser, expect
 
-from keyvault.client import Client
 from keyvault.client.values import Value
-from keyvault.launcher.installation import ROOT
 from tests.browser.harness import faults, shoot
 from tests.flows.people import Cast, Person, at_browsers
+from tests.flows.rotating import (
+    KEY,
+    WAIT_MS,
+    consumers,
+    fetched,
+    head,
+    lane,
+    logs_in,
+    rotate,
+    stay,
+    stayed,
+)
 from tests.servers import Stack, free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-KEY, SERVER = "rotated-role", "Report server"
+SERVER = "Report server"
 # Nobody is too late by themselves while the test reads; the old version need be silent shortly.
 TERMS = {"KEYVAULT_ROTATION_GRACE_SECONDS": "3600", "KEYVAULT_ROTATION_QUIET_SECONDS": "1"}
-WAIT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -46,81 +48,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def consumer(stack: Stack) -> dict[str, str]:
     """Name and secret of an agent that uses the key and reports its version."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "tests.load.rotating", "make", "1"],
-        env={**os.environ, **stack.environment(), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    [(name, secret)] = json.loads(done.stdout).items()
-    return {"client_id": name, "client_secret": secret}
+    [found] = consumers(stack, 1)
+    return found
 
 
 @pytest.fixture
 def people(stack: Stack, browser: Browser) -> Iterator[Cast]:
     with at_browsers(stack, browser) as cast:
         yield cast
-
-
-def fetched(stack: Stack, consumer: dict[str, str], *, says: bool) -> Value:
-    """Fetch the key as the consumer does; `says`: and report that it uses what it got."""
-    with Client(stack.url, **consumer) as client:
-        value = client.get(KEY)
-        if says:
-            client.heartbeat()
-        return value
-
-
-def logs_in(value: Value) -> bool:
-    said = value.public
-    try:
-        psycopg.connect(
-            host=said["host"],
-            port=said["port"],
-            dbname=said["database"],
-            user=said["username"],
-            password=value.reveal(),
-            sslmode="disable",
-            connect_timeout=5,
-        ).close()
-    except psycopg.OperationalError:
-        return False
-    return True
-
-
-def rotate(alice: Person) -> None:
-    """Have the key rotated on its page, and open the rotation."""
-    page = alice.page
-    alice.go(f"/keys/{KEY}/")
-    page.get_by_role("link", name="Rotate…").click()
-    page.get_by_label("Reason").fill("The quarter is over.")
-    page.get_by_role("button", name=f"Rotate {KEY}").click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text(KEY)
-    alice.await_state(alice.path(), "Done")
-    alice.go("/rotations/?state=open")
-    page.get_by_role("link", name=KEY).first.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(f"Rotation of {KEY}")
-
-
-def stay(alice: Person) -> None:
-    """Mark the page that is open, so that a reload shows."""
-    alice.page.evaluate("window.kvStayed = true")
-
-
-def stayed(alice: Person) -> bool:
-    return bool(alice.page.evaluate("window.kvStayed === true"))
-
-
-def head(alice: Person, word: str) -> None:
-    """Wait until the page that is open shows a state in its head."""
-    badge = alice.page.locator(".page-head .badge", has_text=re.compile(f"^{word}$"))
-    expect(badge).to_be_visible(timeout=WAIT_MS)
-
-
-def lane(alice: Person, name: str) -> Any:
-    return alice.page.locator("#rotation tr", has_text=name)
 
 
 def too_late(stack: Stack) -> None:

@@ -100,7 +100,9 @@ class Valkey:
         await self.link.aclose()
 
 
-KINDS = {"rotated-role": Postgres, "rotated-user": Valkey}
+async def opened(value: Value) -> Session:
+    """Log in at the server that a value is for: only a role is of a database."""
+    return await (Postgres if "database" in value.public else Valkey).open(value)
 
 
 class Consumer:
@@ -147,7 +149,7 @@ class Consumer:
         value = await self.client.get(self.key)
         if value.version == self.version:
             return
-        before, self.session = self.session, await KINDS[self.key].open(value)
+        before, self.session = self.session, await opened(value)
         self.version = value.version
         self.count["logins"] += 1
         if before:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -22,14 +23,17 @@ import django
 
 django.setup()
 
+from django.contrib.auth.models import Group
 from django.db import transaction
 from django.utils import timezone
 
 from approvals.ports import Actor
+from keyvault.accounts import selectors as accounts
 from keyvault.accounts.models import User
 from keyvault.actions import rotate_key
 from keyvault.agents import clients
 from keyvault.agents import services as registry
+from keyvault.agents.models import Agent
 from keyvault.connections import issuing
 from keyvault.connections.models import Connection
 from keyvault.dependents import services as dependents
@@ -70,45 +74,54 @@ class Once:
 
 def make(count: int) -> None:
     """Make both keys, and `count` agents that use both; print the agents' secrets."""
-    now, alice = timezone.now(), User.objects.get(username="alice")
-    team = registry_team(alice)
+    now = timezone.now()
+    agents = register([f"consumer-{number}" for number in range(count)], now)
+    for name, (slug, options) in KEYS.items():
+        key = issued(name, slug, options, now)
+        let_use(key, agents, now)
+        _wait_for(key, agents, now)
+    sys.stdout.write(json.dumps({agent.name: secret for agent, secret in agents.items()}) + "\n")
+
+
+def register(names: Sequence[str], now: datetime) -> dict[Agent, str]:
+    """Make agents of alice; return them with their secrets."""
     agents = {}
-    for number in range(count):
+    for name in names:
         with transaction.atomic():
             agent = registry.register(
-                name=f"consumer-{number}",
-                title=f"Consumer {number}",
+                name=name,
+                title=name.replace("-", " ").capitalize(),
                 purpose="Measured.",
-                owner=alice,
+                owner=alice(),
                 backup_owner=None,
-                team=team,
+                team=team(),
                 reads_outside_text=False,
                 now=now,
                 actor=BENCH,
             )
             secret = clients.add_secret(agent_id=agent.pk, actor=BENCH, now=now)
         agents[agent] = secret.text.reveal().decode()
-    for name in KEYS:
-        key = _key(name, alice, team, now)
-        _let(key, agents, now)
-    sys.stdout.write(json.dumps({agent.name: secret for agent, secret in agents.items()}) + "\n")
+    return agents
 
 
-def registry_team(alice: User) -> object:
+def alice() -> User:
+    """Return who owns all of it."""
+    return User.objects.get(username="alice")
+
+
+def team() -> Group:
     """Return the group of alice's team."""
-    from keyvault.accounts import selectors
-
-    return selectors.team_by_slug("payments").group
+    return accounts.team_by_slug("payments").group
 
 
-def _key(name: str, alice: User, team: object, now: datetime) -> Key:
-    slug, options = KEYS[name]
+def issued(name: str, slug: str, options: Mapping[str, str], now: datetime) -> Key:
+    """Make a key of alice whose first version the provider of a Connection issues."""
     where = Connection.objects.get(slug=slug)
     with transaction.atomic():
         key = Key.objects.create(
             name=name, title=name, connection=where, provider=where.provider, options=options,
             environment=where.environment or Environment.objects.order_by("protected").first(),
-            owner=alice, team=team, purpose="Measured.", volume_per_day=1000,
+            owner=alice(), team=team(), purpose="Measured.", volume_per_day=1000,
             delivery_mode=DeliveryMode.PULL, lifetime_days=90, cadence_days=30, created_at=now,
             request_id=uuid4(),
         )  # fmt: skip
@@ -120,13 +133,20 @@ def _key(name: str, alice: User, team: object, now: datetime) -> Key:
     return key
 
 
-def _let(key: Key, agents: object, now: datetime) -> None:
+def let_use(key: Key, agents: Iterable[Agent], now: datetime) -> None:
+    """Let agents use a key for a day."""
     with transaction.atomic():
         for agent in agents:
             grants.grant(
                 key=key, holder=agent, permission=KeyPermission.USE, reason="bench",
                 actor=BENCH, now=now, ends_at=now + timedelta(days=1),
             )  # fmt: skip
+
+
+def _wait_for(key: Key, agents: Iterable[Agent], now: datetime) -> None:
+    """Have the rotations of a key wait for agents, which report."""
+    with transaction.atomic():
+        for agent in agents:
             dependents.register(
                 key=key, name=agent.name, agent_id=agent.pk, health=Health.REPORTS, now=now,
                 actor=BENCH,
@@ -135,8 +155,8 @@ def _let(key: Key, agents: object, now: datetime) -> None:
 
 def rotate(name: str) -> None:
     """Rotate one key as its owner does and wait for the end."""
-    alice, began = User.objects.get(username="alice"), time.monotonic()
-    request = rotate_key.ask(person=alice, name=name, reason="bench", now=timezone.now())
+    began = time.monotonic()
+    request = rotate_key.ask(person=alice(), name=name, reason="bench", now=timezone.now())
     while time.monotonic() - began < PATIENCE_S:
         ident = rotations.by_request(request.pk)
         found = rotations.by_id(ident) if ident else None

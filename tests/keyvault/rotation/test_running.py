@@ -15,7 +15,7 @@ from keyvault.dependents.models import Health
 from keyvault.findings.models import Finding, FindingKind
 from keyvault.inventory.models import DeliveryMode, Key
 from keyvault.providers import base
-from keyvault.rotation import choosing, services
+from keyvault.rotation import choosing, services, triggers
 from keyvault.rotation.models import Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State
 from keyvault.usage.models import LoadedVersion, UsageHour
@@ -152,6 +152,70 @@ def test_a_held_rotation_goes_on_when_it_is_given_more_time(begin, work, report,
 
     assert work(rotation).state == "draining"
     assert not Finding.objects.filter(kind=FindingKind.ROTATION, closed_at=None).exists()
+
+
+@pytest.fixture
+def late(begin, work, reader):
+    """A rotation that is held because its one dependent did not move in time."""
+    rotation = begin()
+    work(rotation)
+    later(rotation, 101)
+    return work(rotation)
+
+
+def clock():
+    """Let the clock look after the rotations once."""
+    triggers.run(timezone.now() + timedelta(seconds=1))
+
+
+def test_a_held_rotation_goes_on_by_itself_when_whom_it_waited_for_comes(late, work, report, fake):
+    clock()
+    assert work(late).state == "held", "nobody has come"
+
+    report(2)
+    clock()
+
+    assert work(late).state == "draining"
+    assert states(late)[-3:] == ["held", "promoting", "draining"]
+    assert not Finding.objects.filter(kind=FindingKind.ROTATION, closed_at=None).exists()
+    later(late, 5)
+    assert work(late).state == "completed"
+
+
+def test_nor_does_it_end_the_old_version_while_that_is_still_read(late, work, report, fake):
+    report(2)
+    clock()
+    work(late)
+    later(late, 5)
+    report(1)
+
+    assert work(late).state == "draining"
+    assert len(fake.alive()) == 2
+
+
+def test_who_comes_back_ill_leaves_the_hold_to_a_person(late, work, report):
+    report(2, healthy=False)
+    clock()
+
+    assert work(late).state == "held"
+
+
+@pytest.mark.parametrize("cause", ["old_died", "failed", "stopped", "unobserved"])
+def test_no_other_hold_is_over_by_itself(late, work, report, cause):
+    Rotation.objects.filter(pk=late.pk).update(cause=cause)
+    report(2)
+    clock()
+
+    assert work(late).state == "held"
+
+
+def test_a_person_and_the_return_of_a_dependent_end_a_hold_once(late, work, report, now):
+    report(2)
+    clock()
+    choosing.roll_back(rotation_id=late.pk, reason="wrong day", actor=WORKER, now=now)
+
+    assert work(late).state == "rolling_back"
+    assert states(late).count("promoting") == 2, "it was begun, and resumed once"
 
 
 def test_a_dependent_that_is_ill_sends_everybody_back_by_itself(begin, work, report, key, fake):

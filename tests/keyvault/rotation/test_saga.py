@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from keyvault.rotation import saga
+from keyvault.rotation import holding, saga
 from keyvault.rotation.models import DeliveryState, RotationState
 from keyvault.rotation.saga import (
     ALLOWED,
@@ -118,6 +118,15 @@ class Rotation(RuleBasedStateMachine):
             self.may_go_on = True
         self.verdict = Old.UNTRIED
         self.enter(Go(self.held_from))
+
+    @rule()
+    @precondition(lambda self: self.state is State.HELD)
+    def a_worker_looks_at_a_hold(self):
+        where = replace(self.look(), state=self.held_from)
+        if holding.is_over(where, self.cause):
+            assert decide(where) != Go(State.HELD, cause=self.cause), "it would be held again"
+            self.verdict = Old.UNTRIED
+            self.enter(Go(self.held_from))
 
     # --- the worker
 
@@ -292,6 +301,20 @@ def test_who_does_not_move_in_time_holds_the_rotation():
     stuck = seen(State.PROMOTING, is_promoted=True, parts=[part(Progress.RESTARTING)], since_s=99)
     assert isinstance(decide(stuck), Wait)
     assert decide(replace(stuck, since_s=100)) == Go(State.HELD, cause=Cause.UNCONFIRMED)
+
+
+def test_a_hold_is_over_when_all_of_its_wave_have_come_and_for_no_other_reason():
+    late = seen(
+        State.PROMOTING, wave=1, parts=[part(Progress.CONFIRMED, 1), part(Progress.WAITING, 2)]
+    )
+    assert holding.is_over(late, Cause.UNCONFIRMED)
+    assert holding.is_over(replace(late, parts=[part(Progress.EXCUSED, 1)]), Cause.UNCONFIRMED)
+    for progress in set(Progress) - {Progress.CONFIRMED, Progress.EXCUSED}:
+        assert not holding.is_over(replace(late, parts=[part(progress, 1)]), Cause.UNCONFIRMED)
+    assert not holding.is_over(replace(late, key_lives=False), Cause.UNCONFIRMED)
+    assert not holding.is_over(replace(late, state=State.DRAINING), Cause.UNCONFIRMED)
+    for cause in set(Cause) - {Cause.UNCONFIRMED}:
+        assert not holding.is_over(late, cause)
 
 
 def test_a_dependent_that_is_ill_sends_the_rotation_back_unless_the_old_one_died():

@@ -1,0 +1,19 @@
+"""When a held rotation goes on by itself: those whom it waited for have come, so nothing is left to decide."""
+
+from __future__ import annotations
+
+from keyvault.rotation.saga import Seen
+from keyvault.rotation.states import Cause, Progress, State
+
+_COME = frozenset({Progress.CONFIRMED, Progress.EXCUSED})
+
+
+def is_over(where: Seen, cause: str) -> bool:
+    """Say whether a hold has lost its reason.
+
+    where: what is seen now, in the state in which it was held. Only a roll-out that
+    waited too long for somebody is meant: every other hold is a question to a person.
+    """
+    if where.state is not State.PROMOTING or cause != Cause.UNCONFIRMED:
+        return False
+    return where.key_lives and all(part.progress in _COME for part in where.in_wave())
