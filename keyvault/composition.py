@@ -17,6 +17,7 @@ from approvals import execution, notify, ports
 from keyvault import celery
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
+    adopt_keys,
     bind_agent,
     change_connection,
     change_key,
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 # Importing these registered their actions and job handlers; importing celery made its
 # application the current one, without which a message goes to a server that nobody set.
 __all__ = [
+    "adopt_keys",
     "bind_agent",
     "celery",
     "change_connection",

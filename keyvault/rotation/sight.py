@@ -41,7 +41,8 @@ def look(rotation_id: UUID) -> Sight:
     old, new = _version(rotation.old_id), _version(rotation.new_id)
     deliveries = list(rotation.deliveries.select_related("dependent__agent"))
     proofs = evidence.proofs(rotation, deliveries)
-    return Sight(rotation, old, new, deliveries, proofs, _seen(rotation, new, deliveries, proofs))
+    seen = _seen(rotation, old, new, deliveries=deliveries, proofs=proofs)
+    return Sight(rotation, old, new, deliveries, proofs, seen)
 
 
 def where_held(rotation_id: UUID) -> Seen:
@@ -56,7 +57,9 @@ def _version(version_id: UUID | None) -> Version | None:
 
 def _seen(
     rotation: Rotation,
+    old: Version | None,
     new: Version | None,
+    *,
     deliveries: Sequence[Delivery],
     proofs: Mapping[UUID, Proof],
 ) -> Seen:
@@ -74,7 +77,7 @@ def _seen(
         ],
         since_s=since_s,
         old=Old(rotation.old_verdict),
-        silent_s=quiet_s if is_observable(rotation.key) else None,
+        silent_s=quiet_s if is_observable(rotation.key, old) else None,
         key_lives=rotation.key.state != KeyState.REVOKED,
         is_promoted=new is not None and new.is_current,
         wants_back=rotation.wants_back,
@@ -104,10 +107,17 @@ def progress(
     return DeliveryState.FAILED if proof.at > since else DeliveryState.RESTARTING
 
 
-def is_observable(key: Key) -> bool:
-    """Say whether use of an old version shows: the provider tells, or it is fetched by API."""
+def is_observable(key: Key, old: Version | None) -> bool:
+    """Say whether use of an old version shows: the provider tells, or it is fetched by API.
+
+    An adopted value was handed round before keyvault had it, so that nobody fetching it
+    proves nothing; the provider tells only of what it can be asked about by its id.
+    """
     found = connections.capabilities(key.connection)
-    return key.delivery_mode == DeliveryMode.PULL or (found is not None and found.reports_last_use)
+    tells = found is not None and found.reports_last_use
+    if old is not None and old.adopted_at is not None:
+        return tells and not old.is_nameless
+    return key.delivery_mode == DeliveryMode.PULL or tells
 
 
 def _ages(rotation: Rotation) -> tuple[float, float]:
