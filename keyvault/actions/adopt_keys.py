@@ -197,10 +197,19 @@ class AdoptKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
-    """What became of the keys that somebody brought: requests with their keys, and the rest."""
+class Asked:
+    """One request that was opened, for one owner, and the names of its keys."""
 
-    requests: tuple[tuple[Request, tuple[str, ...]], ...]
+    request: Request
+    owner: User
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of the keys that somebody brought: what was asked, and what is known."""
+
+    asked: tuple[Asked, ...]
     duplicates: tuple[Duplicate, ...]
 
 
@@ -210,8 +219,9 @@ def ask(
     """Ask to adopt keys: one request for each owner, of those whose values are new.
 
     The values are sealed in the transaction that asks. Raises new_adoption.BadAdoption,
-    keyring.NoKey, and what `approvals.services.submit` raises; then nothing was asked.
+    adopting.NotOpen, and what `approvals.services.submit` raises; then nothing was asked.
     """
+    adopting.require_open()
     with transaction.atomic(durable=True):
         adopting.one_at_a_time()
         brought = new_adoption.checked(found, person=person)
@@ -236,7 +246,7 @@ def ask(
 
 def _ask_for(
     group: Sequence[Brought], *, person: User, reason: str, ticket: str, now: datetime
-) -> tuple[Request, tuple[str, ...]]:
+) -> Asked:
     """Reserve the names of one owner's keys, seal their values, and ask for all of them."""
     owner = group[0].owner
     adopted = tuple(_propose(one, person=person, now=now) for one in group)
@@ -247,7 +257,7 @@ def _ask_for(
     ids = [one.key_id for one in adopted]
     inventory.bind_keys(key_ids=ids, request_id=request.pk)
     adopting.bind(key_ids=ids, request_id=request.pk)
-    return request, tuple(one.declared.name for one in adopted)
+    return Asked(request, owner, tuple(one.declared.name for one in adopted))
 
 
 def _propose(one: Brought, *, person: User, now: datetime) -> Adopted:

@@ -21,7 +21,8 @@ from keyvault.audit import ledger
 from keyvault.connections import places, selectors, shadows
 from keyvault.connections.calls import told
 from keyvault.connections.models import Adoption, AdoptionState
-from keyvault.crypto import envelope
+from keyvault.crypto import digest, envelope
+from keyvault.crypto.keyring import NoKey
 from keyvault.crypto.secret import Secret
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 _KIND = "adoption"
 _LOCK = 0x6B76_0012  # "kv": the advisory lock of whoever looks for a value and then brings it.
 _KNOWN = (AdoptionState.WAITING, AdoptionState.TAKEN)
+
+
+class NotOpen(NoKey):
+    """The installation is sealed, so that nothing can be brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,15 @@ def one_at_a_time() -> None:
     """
     with database.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+
+
+def require_open() -> None:
+    """Raise NotOpen on a sealed start, before anything is looked at."""
+    try:
+        sealing.require_open()
+        fingerprint("")
+    except (NoKey, digest.NoIndexKey) as error:
+        raise NotOpen(str(error)) from None
 
 
 def fingerprint(value: str) -> str:

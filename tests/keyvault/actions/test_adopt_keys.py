@@ -68,8 +68,8 @@ def shadow(house, fake):
 
 
 def only(imported) -> Request:
-    ((request, _names),) = imported.requests
-    return Request.objects.get(pk=request.pk)
+    (one,) = imported.asked
+    return Request.objects.get(pk=one.request.pk)
 
 
 def sealed(kind: str) -> int:
@@ -173,7 +173,7 @@ def test_a_known_value_is_a_duplicate_whatever_it_is_called(house, adopt):
 
     again = adopt(found("another-name"))
 
-    assert again.requests == ()
+    assert again.asked == ()
     (one,) = again.duplicates
     assert (one.name, one.why, one.of) == ("another-name", "known", "old-reader")
 
@@ -190,7 +190,7 @@ def test_a_value_that_keyvault_issued_is_a_duplicate_too(house, adopt, fake):
 def test_a_value_that_stands_twice_is_taken_once(house, adopt):
     imported = adopt(found(), found("old-copy"))
 
-    assert [names for _, names in imported.requests] == [("old-reader",)]
+    assert [one.names for one in imported.asked] == [("old-reader",)]
     (one,) = imported.duplicates
     assert (one.why, one.of) == ("in_file", "old-reader")
 
@@ -210,7 +210,7 @@ def test_each_owner_gets_one_request(house, adopt):
         found("old-writer", "sk-live-canary-0003"),
     )
 
-    assert [names for _, names in imported.requests] == [
+    assert [one.names for one in imported.asked] == [
         ("old-reader", "old-writer"),
         ("for-carol",),
     ]
@@ -333,7 +333,7 @@ def test_two_imports_of_the_same_file_at_once_ask_once(house, adopt):
     for racer in racers:
         racer.finish()
 
-    assert sorted(len(one.requests) for one in done) == [0, 1]
+    assert sorted(len(one.asked) for one in done) == [0, 1]
     assert sorted(len(one.duplicates) for one in done) == [0, 2]
     assert {twin.why for one in done for twin in one.duplicates} == {"asked"}
     assert Request.objects.count() == 1
