@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from keyvault.web import dependents, key_changes, key_page, keys, requests_new, reveal, rotations
+from keyvault.web import (
+    adopt,
+    dependents,
+    key_changes,
+    key_page,
+    keys,
+    requests_new,
+    reveal,
+    rotations,
+)
 
 urlpatterns = [
     re_path(r"^(?P<address>keys(?:/.*)?(?:\.\.|//).*)$", keys.odd, name="key-odd"),
     path("requests/new/", requests_new.new, name="request-new"),
     path("requests/new/preview/", requests_new.preview, name="request-preview"),
     path("requests/<uuid:request_id>/edit/", requests_new.edit, name="request-edit"),
+    path("requests/adopt/", adopt.adopt, name="adopt"),
     path("keys/", keys.keys, name="keys"),
     path("keys/<slug:name>/", keys.key, name="key"),
     *(
