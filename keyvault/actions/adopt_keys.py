@@ -149,7 +149,7 @@ class AdoptKeys:
         """Take all of them in, or none. Idempotent on `request_id`; calls no provider."""
         with transaction.atomic(durable=True):
             run.fence()
-            self._require_servers(request_id)
+            self._require_unmoved(request_id)
             for one in self.keys:
                 self._take(one, request_id, run.now)
         run.reached("adopt:live")
@@ -186,8 +186,10 @@ class AdoptKeys:
         adopting.take(key=key, request_id=request_id, actor=about_keys.WORKER, now=now)
         inventory.go_live(key_id=key.pk, request_id=request_id, actor=about_keys.WORKER, now=now)
 
-    def _require_servers(self, request_id: UUID) -> None:
-        """Stop when a Connection leads elsewhere than where it was approved that they are valid."""
+    def _require_unmoved(self, request_id: UUID) -> None:
+        """Stop when the owner has left, or a Connection leads elsewhere than what was approved."""
+        if not people.user(self.owner_id).is_active:
+            raise ports.CannotExecute("owner_left", "The owner has left. Ask again for another.")
         approved = selectors.plan_of(request_id)["body"]["servers"]
         for slug, then in approved.items():
             where = new_key.connection(slug)

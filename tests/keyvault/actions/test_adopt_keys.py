@@ -278,6 +278,19 @@ def test_a_connection_that_leads_elsewhere_by_now_stops_all_of_them(house, adopt
     assert sealed("adoption") == 0
 
 
+def test_for_an_owner_who_has_left_nothing_is_taken_in(house, adopt):
+    request = only(adopt(found(owner="carol")))
+    house.say(house.cast.bob, request)
+    type(house.cast.carol).objects.filter(pk=house.cast.carol.pk).update(is_active=False)
+
+    house.work()
+
+    request.refresh_from_db()
+    assert (request.state, request.end_code) == ("failed", "owner_left")
+    assert sealed("adoption") == 0
+    assert not Key.objects.filter(state="live").exists()
+
+
 def test_a_listed_credential_is_adopted_with_its_id_and_can_be_ended(house, adopt, fake, shadow):
     shadow("ext-1")
     fake.values["ext-1"] = VALUE.encode()
