@@ -18,6 +18,7 @@ from keyvault import celery
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
     add_place,
+    adopt_keys,
     bind_agent,
     change_connection,
     change_key,
@@ -57,6 +58,7 @@ log = logging.getLogger(__name__)
 # application the current one, without which a message goes to a server that nobody set.
 __all__ = [
     "add_place",
+    "adopt_keys",
     "bind_agent",
     "celery",
     "change_connection",

@@ -70,6 +70,19 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "auto": "approve",
     },
     {
+        # An adopted key works from then on as one that was created, so as many agree to it.
+        "name": "Adoption of keys in protected environments",
+        "scope": {"kind": ["key.adopt"], "protected": ["yes"]},
+        "stages": _SECURITY_AND_TEAM,
+        "different_teams": True,
+    },
+    {
+        "name": "Adoption of keys elsewhere",
+        "scope": {"kind": ["key.adopt"]},
+        "stages": [_ONE_OF_THEM],
+        "solo": [ADMINISTRATORS],
+    },
+    {
         "name": "Changes of keys in protected environments",
         "scope": {"kind": ["key.change"], "protected": ["yes"]},
         "stages": _SECURITY_AND_TEAM,

@@ -65,6 +65,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "kek.registered": frozenset({"kek_id"}),
     "version.created": frozenset({"number", "fields"}),
     "version.issued": frozenset({"number", "remote_id", "provider"}),
+    "version.adopted": frozenset({"number", "remote_id", "fields"}),
     "version.promoted": frozenset({"number", "remote_id", "previous"}),
     "version.fell_back": frozenset({"number", "remote_id", "previous"}),
     "version.revoked": frozenset({"number", "remote_id", "cause"}),
@@ -86,6 +87,9 @@ EVENTS: dict[str, frozenset[str]] = {
     "attempt.unanswered": frozenset({"act", "number", "tag", "code", "sentence"}),
     "attempt.settled": frozenset({"act", "number", "tag", "state", "note"}),
     "intake.received": frozenset({"number", "fields", "act"}),
+    "adoption.proposed": frozenset({"fingerprint", "remote_id", "connection"}),
+    "adoption.dropped": frozenset({"fingerprint"}),
+    "import.received": frozenset({"keys", "asked", "duplicates"}),
     # inventory
     "environment.created": frozenset({"protected"}),
     "key.requested": frozenset(

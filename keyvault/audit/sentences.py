@@ -94,6 +94,7 @@ SENTENCES: Mapping[str, str] = {
     "kek.registered": "A key-encryption key was registered.",
     "version.created": "Version {number} of {subject} was sealed.",
     "version.issued": "The provider issued version {number} of {subject}.",
+    "version.adopted": "A value that people brought became version {number} of {subject}.",
     "version.promoted": "Version {number} of {subject} became current.",
     "version.fell_back": "Version {number} of {subject} is current again.",
     "version.revoked": "Version {number} of {subject} was revoked.",
@@ -115,6 +116,9 @@ SENTENCES: Mapping[str, str] = {
     "attempt.unanswered": "The provider gave no answer about {subject}.",
     "attempt.settled": "It is settled what the provider did about {subject}.",
     "intake.received": "{actor} handed in a value for {subject}.",
+    "adoption.proposed": "{actor} brought the value of {subject}, which waits sealed.",
+    "adoption.dropped": "The value that was brought for {subject} was deleted.",
+    "import.received": "{actor} brought {keys} keys for {subject}; {asked} were asked for, {duplicates} are known.",
     # usage
     "usage.dropped": "{count} reported uses from before {until} were dropped, as their time was over.",
     # audit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -142,6 +142,12 @@ def environment(slug: str) -> Environment | None:
 def is_reserved(name: str) -> bool:
     """Say whether a name in its one form belongs to a key already, visible or not."""
     return Key.objects.filter(name=name, released_at=None).exists()
+
+
+def reserved_among(names: Collection[str]) -> frozenset[str]:
+    """Return those of some names, in their one form, that belong to a key already."""
+    taken = Key.objects.filter(name__in=names, released_at=None)
+    return frozenset(taken.values_list("name", flat=True))
 
 
 def by_id(key_id: UUID) -> Key | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -57,6 +57,12 @@ def live(key_id: UUID) -> Sequence[Version]:
 def by_ids(version_ids: Sequence[UUID]) -> dict[UUID, Version]:
     """Return several versions by id; unknown ids are left out."""
     return {found.pk: found for found in _all().filter(pk__in=version_ids)}
+
+
+def by_fingerprints(fingerprints: Collection[str]) -> Sequence[Version]:
+    """Return the versions that have not ended and hold one of these values."""
+    states = [VersionState.PENDING, VersionState.CURRENT, VersionState.PREVIOUS]
+    return list(_all().filter(fingerprint__in=fingerprints, state__in=states).order_by("number"))
 
 
 def in_use_through(connection_id: UUID) -> Sequence[Version]:

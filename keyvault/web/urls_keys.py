@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from keyvault.web import (
+    adopt,
     dependents,
     key_changes,
     key_page,
@@ -20,6 +21,7 @@ urlpatterns = [
     path("requests/new/", requests_new.new, name="request-new"),
     path("requests/new/preview/", requests_new.preview, name="request-preview"),
     path("requests/<uuid:request_id>/edit/", requests_new.edit, name="request-edit"),
+    path("requests/adopt/", adopt.adopt, name="adopt"),
     path("keys/", keys.keys, name="keys"),
     path("keys/<slug:name>/", keys.key, name="key"),
     *(

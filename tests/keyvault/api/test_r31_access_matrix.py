@@ -55,6 +55,9 @@ ALLOWED = {
     ("listAgents", "-"): set(ROLES) - STRANGERS,
     ("listRequests", "-"): set(ROLES) - STRANGERS,
     ("listEvents", "-"): {"dave"},
+    # Whoever is in the team brings keys for themselves; what they may not own is refused.
+    ("importKeys", "own"): {"alice", "carol"},
+    ("importKeys", "foreign"): {"mallory"},
     ("getKey", "own"): LOOKERS | {"own agent"},
     ("getKey", "foreign"): {"mallory", "dave", "frank", "other agent"},
     ("listVersions", "own"): LOOKERS | {"own agent"},
@@ -172,7 +175,7 @@ def rotating(house, agent, key) -> str:
 
 
 def things(path: str) -> tuple[str, ...]:
-    by_body = path.endswith(("/requests", "/usage"))
+    by_body = path.endswith(("/requests", "/usage", "/imports"))
     return THINGS if "{" in path or by_body else ("-",)
 
 
@@ -208,6 +211,7 @@ def _address(land: Land, path: str, thing: str) -> str | None:
 def _body(land: Land, operation: str, thing: str):
     name = land.keys.get(thing, "missing-name")
     bodies = {
+        "importKeys": _import(thing),
         "reviseRequest": {"reason": "Another reason."},
         "createComment": {"text": "By the matrix."},
         "createRequest": {"kind": "key.revoke", "key": name, "reason": "By the matrix."},
@@ -217,6 +221,19 @@ def _body(land: Land, operation: str, thing: str):
         "replaceDependents": {"dependents": []},
     }
     return bodies.get(operation)
+
+
+def _import(thing: str):
+    """Return a new value for the team of a thing; of a deleted or missing one there is none."""
+    teams = {"own": "payments", "foreign": "research"}
+    key = {
+        "name": f"brought-{uuid4().hex[:8]}",
+        "connection": "orders",
+        "environment": "dev",
+        "team": teams.get(thing, "no-team"),
+        "value": f"sk-{uuid4()}",
+    }
+    return {"keys": [key], "reason": "By the matrix."}
 
 
 def _call(land: Land, role: str, cell):
