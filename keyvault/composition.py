@@ -36,6 +36,7 @@ from keyvault.actions import (
     reveal_secret,
     revoke_key,
     rotate_key,
+    rotate_keys,
 )
 from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
@@ -77,6 +78,7 @@ __all__ = [
     "reveal_secret",
     "revoke_key",
     "rotate_key",
+    "rotate_keys",
     "rotation",
     "verifications",
 ]
