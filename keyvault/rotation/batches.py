@@ -84,13 +84,13 @@ def create(
 @queue.handler(JOB)
 def run(batch_id: UUID, run: Run) -> None:
     """Begin what may begin now. Raises Later while keys wait, LostClaim."""
-    tried = 0
+    settled = 0
     for row in _turn(batch_id):
-        _settle(row, run)
+        settled += _settle(row, run)
         run.reached("batch:settled")
-        tried += 1
     if _waiting(batch_id).exists():
-        raise Later(0 if tried == _TURN else _AGAIN_S)
+        # What was skipped took no room, so there may be more.
+        raise Later(0 if settled else _AGAIN_S)
 
 
 def stop(*, batch_id: UUID, reason: str, actor: Actor, now: datetime) -> int:
@@ -148,8 +148,8 @@ def _turn(batch_id: UUID) -> Iterator[BatchKey]:
             return
 
 
-def _settle(row: BatchKey, run: Run) -> None:
-    """Begin the rotation of one key, skip it, or leave it waiting where there is no room by now.
+def _settle(row: BatchKey, run: Run) -> bool:
+    """Begin the rotation of one key, or skip it; say whether it does not wait any more.
 
     The batch is locked against being stopped meanwhile, and the Connection
     against another batch that counts the same room.
@@ -160,7 +160,7 @@ def _settle(row: BatchKey, run: Run) -> None:
         where = Connection.objects.select_for_update(no_key=True).get(pk=row.key.connection_id)
         mine = BatchKey.objects.filter(pk=row.pk, settled_at=None)
         if not mine.exists():
-            return
+            return False
         key = inventory.lock(key_id=row.key_id)
         hindrance = _hindrance(key, where, batch)
         if hindrance is not None:
@@ -176,6 +176,9 @@ def _settle(row: BatchKey, run: Run) -> None:
             )
         elif _count_at(where) < settings.ROTATION_PER_CONNECTION:
             mine.update(rotation=_begin(key, batch, run), settled_at=run.now)
+        else:
+            return False
+    return True
 
 
 def _begin(key: Key, batch: RotationBatch, run: Run) -> Rotation:

@@ -21,7 +21,7 @@ from keyvault.accounts import selectors as people
 from keyvault.connections.models import Connection
 from keyvault.inventory import access
 from keyvault.rotation import batches
-from keyvault.rotation.models import BatchKey, Rotation, RotationBatch, RotationState
+from keyvault.rotation.models import BatchKey, Rotation, RotationBatch, RotationState, Skip
 
 if TYPE_CHECKING:
     from keyvault.accounts.models import User
@@ -132,6 +132,11 @@ def figures(batch_id: UUID) -> Figures:
     return _figures([batch_id]).get(batch_id, Figures())
 
 
+def ended_since(batch_id: UUID, moment: datetime) -> int:
+    """Return how many rotations of a batch have ended since a moment, well or not."""
+    return BatchKey.objects.filter(batch_id=batch_id, rotation__ended_at__gte=moment).count()
+
+
 def ended_at(batch_id: UUID) -> datetime | None:
     """Return when the last of what was begun or skipped has ended."""
     found = BatchKey.objects.filter(batch_id=batch_id).aggregate(
@@ -153,10 +158,11 @@ def limits(batch_id: UUID) -> Sequence[Limit]:
     ]
 
 
-def skips(batch_id: UUID) -> dict[str, int]:
+def skips(batch_id: UUID) -> dict[Skip, int]:
     """Return how many keys were left out, by the reason."""
     rows = BatchKey.objects.filter(batch_id=batch_id).exclude(skipped="").order_by("skipped")
-    return dict(rows.values_list("skipped").annotate(count=Count("pk")))
+    counted = rows.values_list("skipped").annotate(count=Count("pk"))
+    return {Skip(cause): count for cause, count in counted}
 
 
 def rows(person: User, batch_id: UUID, *, state: str = "") -> QuerySet[BatchKey]:

@@ -16,7 +16,7 @@ from approvals import queue
 from keyvault.connections import selectors as connections
 from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
-from keyvault.rotation import services
+from keyvault.rotation import batches, services
 from keyvault.rotation.models import ENDED, Rotation, Trigger
 from keyvault.rotation.saga import Cause, State
 
@@ -29,6 +29,7 @@ def run(now: datetime) -> int:
     """Begin what is due, at most 100; return how many. Look after jobs that were lost."""
     begun = sum(_begin(key, now) for key in _due(now))
     _look_after(now)
+    batches.look_after()
     return begun
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from keyvault.web import dependents, key_changes, key_page, keys, requests_new, reveal, rotations
+from keyvault.web import (
+    batches,
+    dependents,
+    key_changes,
+    key_page,
+    keys,
+    requests_new,
+    reveal,
+    rotations,
+)
 
 urlpatterns = [
     re_path(r"^(?P<address>keys(?:/.*)?(?:\.\.|//).*)$", keys.odd, name="key-odd"),
@@ -33,6 +42,9 @@ urlpatterns = [
     path("keys/<slug:name>/revoke/", keys.revoke, name="key-revoke"),
     path("keys/<slug:name>/rotate/", rotations.rotate, name="key-rotate"),
     path("rotations/", rotations.rotations, name="rotations"),
+    path("rotations/many/", batches.new, name="rotation-many"),
+    path("rotations/batches/<uuid:batch_id>/", batches.batch, name="rotation-batch"),
+    path("rotations/batches/<uuid:batch_id>/stop/", batches.stop, name="rotation-batch-stop"),
     path("rotations/<uuid:rotation_id>/", rotations.rotation, name="rotation"),
     *(
         path(
