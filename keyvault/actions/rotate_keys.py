@@ -218,7 +218,8 @@ class RotateKeys:
 def of_names(person: User, names: Sequence[str]) -> tuple[list[Key], list[int]]:
     """Return the keys of these names that a person may have rotated, and the places of the others.
 
-    A name that is hidden, missing or another's looks the same.
+    A name that is hidden, missing or another's looks the same. A key that is not
+    active is among the found: its batch says so.
     """
     rows = {key.name: key for key in access.rotatable_keys(person).filter(name__in=names)}
     return list(rows.values()), [at for at, name in enumerate(names) if name not in rows]
@@ -237,7 +238,7 @@ def plan(
 
     The caller has taken the keys from `of_names` or `of_filters`.
     """
-    ids = tuple(sorted({key.pk for key in keys if key.state == KeyState.LIVE}))
+    ids = tuple(sorted({key.pk for key in keys}))
     if not ids:
         raise NotRotatable("None of these keys is active and yours to have rotated.")
     if len(ids) > batches.MOST:

@@ -59,7 +59,8 @@ def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpRespo
     operation = _operation(request, operations)
     _refuse_unlisted(request, operation)
     is_batch = operation["operationId"] in limits.BATCHES
-    bounds = bodies.BATCH if is_batch else bodies.USUAL
+    is_long = is_batch or operation["operationId"] in limits.LISTS
+    bounds = bodies.BATCH if is_long else bodies.USUAL
     request.json = bodies.read(request, bounds)  # type: ignore[attr-defined]
     where = replace(
         context.current(), session=principal.token.public_id, on_behalf_of=principal.owner

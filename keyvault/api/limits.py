@@ -41,6 +41,8 @@ FAILURES = Rate(per_s=0.5, burst=60)
 
 # Operations that bring many small things at once, by their operationId.
 BATCHES = frozenset({"reportUsage"})
+# Operations that ask for one thing about many others, which they list.
+LISTS = frozenset({"startRotations"})
 
 
 class Buckets:

@@ -22,6 +22,7 @@ from keyvault.actions import (
     reveal_secret,
     revoke_key,
     rotate_key,
+    rotate_keys,
 )
 from keyvault.agents import tokens
 from keyvault.api import problems
@@ -155,7 +156,12 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((services.Stale, services.Closed, NameTaken), _plain("conflict", says=True)),
     ((new_grant.NotGrantable,), _plain("conflict", says=True)),
     (
-        (revoke_key.NotRevocable, reveal_secret.NotRevealable, rotate_key.NotRotatable),
+        (
+            revoke_key.NotRevocable,
+            reveal_secret.NotRevealable,
+            rotate_key.NotRotatable,
+            rotate_keys.NotRotatable,
+        ),
         _plain("conflict", says=True),
     ),
     (

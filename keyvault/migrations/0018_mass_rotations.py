@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                         choices=[
                             ("rotating", "It is being rotated already"),
                             ("renewed", "It has a new version since this was asked"),
-                            ("ended", "It is not active any more"),
+                            ("ended", "It is not active"),
                             ("by_hand", "A person makes its values"),
                             ("short_lived", "Its values end by themselves"),
                             ("no_provider", "The plug-in of its provider is not loaded"),

@@ -126,7 +126,7 @@ class Skip(models.TextChoices):
 
     ROTATING = "rotating", "It is being rotated already"
     RENEWED = "renewed", "It has a new version since this was asked"
-    ENDED = "ended", "It is not active any more"
+    ENDED = "ended", "It is not active"
     BY_HAND = "by_hand", "A person makes its values"
     SHORT_LIVED = "short_lived", "Its values end by themselves"
     NO_PROVIDER = "no_provider", "The plug-in of its provider is not loaded"

@@ -23,11 +23,16 @@ from keyvault.rotation.models import Rotation, RotationBatch
 from keyvault.web import live
 from tests.keyvault.actions import rules
 from tests.keyvault.rotation.test_batches import batch, issued, limit, some, turn  # noqa: F401
-from tests.keyvault.rotation.test_pages import alice, text  # noqa: F401
+from tests.keyvault.rotation.test_pages import text
 from tests.keyvault.vault.rows import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MANY = "/rotations/many/"
+
+
+@pytest.fixture
+def alice(cast, client_for):
+    return client_for(cast.alice)
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def execute():
     return RotationBatch.objects.get()
 
 
-def test_the_list_of_keys_leads_to_their_rotation_and_policy_agrees_by_itself(owned, alice):  # noqa: F811
+def test_the_list_of_keys_leads_to_their_rotation_and_policy_agrees_by_itself(owned, alice):
     listed = alice.get("/keys/?q=agent-0").content.decode()
     assert f'href="{MANY}?q=agent-0"' in listed
     shown = text(alice.get(f"{MANY}?q=agent-0"))
@@ -110,7 +115,7 @@ def test_nothing_to_rotate_and_too_much_are_refused_in_words(
     assert alice.get(f"{MANY}?color=red").status_code == 400
 
 
-def test_an_incident_says_what_it_cuts(owned, alice, settings):  # noqa: F811
+def test_an_incident_says_what_it_cuts(owned, alice, settings):
     settings.ROTATION_INCIDENT_GRACE_SECONDS = 60
 
     answer = ask(alice, trigger="incident", reason="The vendor was broken into.")
@@ -201,7 +206,7 @@ def strict(cast, kind, **scope):
 
 
 @pytest.mark.parametrize("kind", ["key.rotate", "key.rotate_many"])
-def test_a_stricter_policy_for_one_key_governs_many(owned, alice, cast, kind):  # noqa: F811
+def test_a_stricter_policy_for_one_key_governs_many(owned, alice, cast, kind):
     strict(cast, kind, provider=["fake"])
 
     ask(alice)
@@ -218,7 +223,7 @@ def test_whoever_decides_for_the_owners_team_is_in_all_teams(owned, cast):
     assert action.people("owner") == {cast.alice.pk, cast.mallory.pk}
 
 
-def test_a_connection_that_leads_elsewhere_since_is_not_called(owned, alice):  # noqa: F811
+def test_a_connection_that_leads_elsewhere_since_is_not_called(owned, alice):
     ask(alice)
     Connection.objects.update(config={"host": "elsewhere.example.com"})
     from datetime import timedelta
@@ -255,7 +260,7 @@ def test_a_choice_holds_only_active_keys_of_the_chooser(owned, cast):
     assert Event.objects.exists()
 
 
-def test_executing_twice_makes_one_batch(owned, alice, cast, now):  # noqa: F811
+def test_executing_twice_makes_one_batch(owned, alice, cast, now):
     from tests.keyvault.connections import fakes
 
     ask(alice)
