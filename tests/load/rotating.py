@@ -89,7 +89,7 @@ def make(count: int) -> None:
             secret = clients.add_secret(agent_id=agent.pk, actor=BENCH, now=now)
         agents[agent] = secret.text.reveal().decode()
     for name in KEYS:
-        key = _key(name, alice, team, now)
+        key = live_key(name, name, alice, team, now)
         _let(key, agents, now)
     sys.stdout.write(json.dumps({agent.name: secret for agent, secret in agents.items()}) + "\n")
 
@@ -101,8 +101,9 @@ def registry_team(alice: User) -> object:
     return selectors.team_by_slug("payments").group
 
 
-def _key(name: str, alice: User, team: object, now: datetime) -> Key:
-    slug, options = KEYS[name]
+def live_key(name: str, like: str, alice: User, team: object, now: datetime) -> Key:
+    """Make a key that agents fetch, with a first version at the provider of one of `KEYS`."""
+    slug, options = KEYS[like]
     where = Connection.objects.get(slug=slug)
     with transaction.atomic():
         key = Key.objects.create(
