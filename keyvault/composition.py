@@ -39,6 +39,7 @@ from keyvault.actions import (
     reveal_secret,
     revoke_key,
     rotate_key,
+    rotate_keys,
 )
 from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
@@ -85,6 +86,7 @@ __all__ = [
     "reveal_secret",
     "revoke_key",
     "rotate_key",
+    "rotate_keys",
     "rotation",
     "verifications",
 ]

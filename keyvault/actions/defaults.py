@@ -102,6 +102,12 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "auto": "approve",
     },
     {
+        # It is judged by the policies for one key as well, of which the strictest governs.
+        "name": "Rotations of many keys",
+        "scope": {"kind": ["key.rotate_many"]},
+        "auto": "approve",
+    },
+    {
         "name": "Ending a rotation without proof in protected environments",
         "scope": {"kind": ["rotation.finish"], "protected": ["yes"]},
         "stages": _SECURITY_AND_TEAM,

@@ -60,7 +60,8 @@ def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpRespo
     _refuse_unlisted(request, operation)
     name = operation["operationId"]
     is_batch, has_values = name in limits.BATCHES, name in limits.VALUES
-    bounds = bodies.BATCH if is_batch else bodies.VALUES if has_values else bodies.USUAL
+    is_long = is_batch or name in limits.LISTS
+    bounds = bodies.BATCH if is_long else bodies.VALUES if has_values else bodies.USUAL
     request.json = bodies.read(request, bounds)  # type: ignore[attr-defined]
     where = replace(
         context.current(), session=principal.token.public_id, on_behalf_of=principal.owner

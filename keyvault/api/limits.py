@@ -44,6 +44,8 @@ BATCHES = frozenset({"reportUsage"})
 # Operations that bring values. No digest of such a body is kept, so that it can be repeated
 # only because doing it twice changes nothing.
 VALUES = frozenset({"importKeys"})
+# Operations that ask for one thing about many others, which they list.
+LISTS = frozenset({"startRotations"})
 
 
 class Buckets:

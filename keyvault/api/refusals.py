@@ -24,6 +24,7 @@ from keyvault.actions import (
     reveal_secret,
     revoke_key,
     rotate_key,
+    rotate_keys,
 )
 from keyvault.agents import tokens
 from keyvault.api import problems
@@ -182,6 +183,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
             revoke_key.NotRevocable,
             reveal_secret.NotRevealable,
             rotate_key.NotRotatable,
+            rotate_keys.NotRotatable,
         ),
         _plain("conflict", says=True),
     ),

@@ -111,6 +111,9 @@ EVENTS: dict[str, frozenset[str]] = {
     "rotation.moved": frozenset({"rotation", "state", "before", "wave", "cause"}),
     "rotation.chosen": frozenset({"rotation", "choice", "reason"}),
     "rotation.delivered": frozenset({"rotation", "dependent", "state", "note"}),
+    "rotation.skipped": frozenset({"batch", "cause"}),
+    "rotation.batch_created": frozenset({"batch", "trigger", "keys"}),
+    "rotation.batch_stopped": frozenset({"batch", "reason", "left"}),
     "key.rotation_due": frozenset({"cause", "due_at"}),
     "grant.given": frozenset(
         {"permission", "holder_kind", "holder", "reason", "starts_at", "ends_at"}

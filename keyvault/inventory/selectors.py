@@ -112,6 +112,13 @@ def keys_after(
     return keyset.cut(found, _ORDERS[filters.sort], size=limit, after=after)
 
 
+def matching(
+    keys: QuerySet[Key], filters: Filters, *, person: User, now: datetime
+) -> QuerySet[Key]:
+    """Return those of the given keys that a list with these filters would show to a person."""
+    return _filtered(keys, filters, person=person, now=now)
+
+
 def counts(person: User, *, now: datetime) -> dict[str, int]:
     """Return how many visible keys the common filters would show."""
     keys = access.visible_keys(person).order_by()

@@ -27,7 +27,7 @@ from keyvault.findings.models import FindingKind
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyState
 from keyvault.rotation import saga
-from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation
+from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation, Trigger
 from keyvault.rotation.saga import State, Terms
 from keyvault.usage import selectors as usage
 from keyvault.vault import selectors as versions
@@ -88,7 +88,7 @@ def begin(
         started_by=started_by,
         since=Now(),
         old_id=current.pk,
-        terms=_terms(users),
+        terms=_terms(users, trigger),
         created_at=now,
     )
     # Whoever fetches the value moves with the key's label, all at once, in the last wave.
@@ -124,10 +124,15 @@ def _users(key: Key, actor: Actor, now: datetime) -> list[Dependent]:
     return dependents.complete(key=key, users=users, now=now, actor=actor)
 
 
-def _terms(users: Sequence[Dependent]) -> dict[str, int]:
+def _terms(users: Sequence[Dependent], trigger: str) -> dict[str, int]:
+    """Return what a rotation runs by. An incident cuts what is waited for, and no cache lifetime."""
+    grace_s, quiet_s = settings.ROTATION_GRACE_SECONDS, settings.ROTATION_QUIET_SECONDS
+    if trigger == Trigger.INCIDENT:
+        grace_s = min(grace_s, settings.ROTATION_INCIDENT_GRACE_SECONDS)
+        quiet_s = min(quiet_s, settings.ROTATION_INCIDENT_QUIET_SECONDS)
     return {
-        "grace_s": settings.ROTATION_GRACE_SECONDS,
-        "quiet_s": settings.ROTATION_QUIET_SECONDS,
+        "grace_s": grace_s,
+        "quiet_s": quiet_s,
         "overlap_s": max((who_uses.lag_s(row) for row in users), default=0),
     }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import F, Q, QuerySet
 
 from approvals.ports import NotVisible
 from keyvault.vault.models import Version, VersionState
@@ -70,6 +71,17 @@ def in_use_through(connection_id: UUID) -> Sequence[Version]:
     states = [VersionState.CURRENT, VersionState.PREVIOUS]
     rows = _all().filter(key__connection_id=connection_id, state__in=states)
     return list(rows.order_by("key__name", "number"))
+
+
+def ending_first(ahead: timedelta) -> Sequence[Version]:
+    """Return the current versions of live keys that end at the provider before their keys do.
+
+    Only those that end less than `ahead` after the key's next rotation, or before it.
+    """
+    rows = _all().filter(state=VersionState.CURRENT, key__state="live", expires_at__isnull=False)
+    rows = rows.filter(expires_at__lt=F("key__expires_at"))
+    turn = F("key__rotation_due_at") + ahead
+    return list(rows.filter(Q(key__rotation_due_at=None) | Q(expires_at__lt=turn)))
 
 
 def in_use(version_ids: Sequence[UUID]) -> frozenset[UUID]:

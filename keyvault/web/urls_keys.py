@@ -6,6 +6,7 @@ from django.urls import path, re_path
 
 from keyvault.web import (
     adopt,
+    batches,
     dependents,
     key_changes,
     key_page,
@@ -51,6 +52,9 @@ urlpatterns = [
     path("keys/<slug:name>/revoke/", keys.revoke, name="key-revoke"),
     path("keys/<slug:name>/rotate/", rotations.rotate, name="key-rotate"),
     path("rotations/", rotations.rotations, name="rotations"),
+    path("rotations/many/", batches.new, name="rotation-many"),
+    path("rotations/batches/<uuid:batch_id>/", batches.batch, name="rotation-batch"),
+    path("rotations/batches/<uuid:batch_id>/stop/", batches.stop, name="rotation-batch-stop"),
     path("rotations/<uuid:rotation_id>/", rotations.rotation, name="rotation"),
     *(
         path(

@@ -174,7 +174,7 @@ async def main() -> None:
         for number, one in enumerate(consumers):
             group.create_task(one.work(stop, 1 + number * step))
         for one in said["shelves"]:
-            reader = shelves.Reader(shelves.shelf(one), KINDS[key].open, rate, count)
+            reader = shelves.Reader(shelves.shelf(one), opened, rate, count)
             group.create_task(reader.work(stop, (psycopg.Error, RedisError, OSError)))
         await asyncio.to_thread(sys.stdin.read)
         stop.set()
