@@ -105,8 +105,8 @@ def test_silence_at_the_gateway_proves_nothing_of_a_value_that_was_elsewhere(key
     key.delivery_mode = DeliveryMode.PULL
     first = versions.current(key.pk)
 
-    assert is_observable(key, None)
-    assert not is_observable(key, first)
+    assert is_observable(key, None, [])
+    assert not is_observable(key, first, [])
 
 
 def test_a_rotation_leads_back_to_the_adopted_value(key, begin, work, now, fake):
