@@ -180,12 +180,15 @@ class MariaBench(ProxyBench):
             assert session.works()
             yield session
         finally:
-            connection.close()
+            session.close()
 
 
 @dataclass
 class MariaSession:
     connection: pymysql.Connection
+
+    def close(self) -> None:
+        self.connection.close()
 
     def works(self) -> bool:
         try:

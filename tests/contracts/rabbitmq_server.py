@@ -175,18 +175,28 @@ class RabbitBench(HttpBench):
     def session(self, issued: Issued) -> Iterator[Amqp]:
         assert self.target is not None
         word = issued.material["password"].reveal().decode()
-        with socket.create_connection(("127.0.0.1", self.target.amqp), 10) as link:
-            session = Amqp(link, issued.public["username"], word, issued.public["vhost"])
+        session = Amqp(self.target.amqp, issued.public["username"], word, issued.public["vhost"])
+        try:
             assert session.works()
             yield session
+        finally:
+            session.close()
 
 
 class Amqp:
     """A connection of a program: as much of AMQP 0-9-1 as it takes to open channels."""
 
-    def __init__(self, link: socket.socket, user: str, word: str, vhost: str) -> None:
-        self.link, self.answers, self.channels = link, link.makefile("rb"), 0
-        link.sendall(b"AMQP\0\0\x09\x01")
+    def __init__(self, port: int, user: str, word: str, vhost: str) -> None:
+        self.link = socket.create_connection(("127.0.0.1", port), 10)
+        self.answers, self.channels = self.link.makefile("rb"), 0
+        try:
+            self._log_in(user, word, vhost)
+        except (OSError, EOFError):
+            self.close()
+            raise
+
+    def _log_in(self, user: str, word: str, vhost: str) -> None:
+        self.link.sendall(b"AMQP\0\0\x09\x01")
         self.expect(10, 10)
         login = _long(f"\0{user}\0{word}".encode())
         self.send(0, 10, 11, struct.pack("!I", 0) + _short(b"PLAIN") + login + _short(b"en_US"))
@@ -196,15 +206,17 @@ class Amqp:
         self.expect(10, 41)
 
     def works(self) -> bool:
-        """Open one more channel."""
+        """Open a channel and close it."""
         try:
-            self.open_channel()
-        except (OSError, EOFError, ConnectionError):
+            channel = self.open_channel()
+            self.send(channel, 20, 40, struct.pack("!H", 200) + _short(b"") + bytes(4))
+            self.expect(20, 41)
+        except (OSError, EOFError):
             return False
         return True
 
     def open_channel(self) -> int:
-        self.channels += 1
+        self.channels = self.channels % 100 + 1
         self.send(self.channels, 20, 10, b"\0")
         self.expect(20, 11)
         return self.channels
@@ -214,6 +226,11 @@ class Amqp:
         channel = self.open_channel()
         self.send(channel, 50, 10, b"\0\0" + _short(queue.encode()) + b"\0" + struct.pack("!I", 0))
         return self.receive() == (50, 11)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.answers.close()
+        self.link.close()
 
     def send(self, channel: int, group: int, method: int, arguments: bytes) -> None:
         payload = struct.pack("!HH", group, method) + arguments
