@@ -21,6 +21,7 @@ from keyvault.plugins.context import call
 from keyvault.providers.base import (
     Ambiguous,
     Conflict,
+    Denied,
     Misconfigured,
     NotFound,
     RemoteKey,
@@ -100,6 +101,20 @@ def test_a_session_at_work_is_ended_too(bench, target):
         bench.provider.revoke(bench.call(), issued.key(), kill_sessions=True)
         assert time.monotonic() - started_at < 10
     assert target.accounts() == []
+
+
+def test_sessions_that_may_not_be_ended_are_named_and_ended_once_they_may(bench, target):
+    issued = make(bench).issued
+    with bench.session(issued) as session:
+        target.run("REVOKE CONNECTION ADMIN ON *.* FROM keyvault@'127.0.0.1'")
+        try:
+            with pytest.raises(Denied):
+                bench.provider.revoke(bench.call(), issued.key(), kill_sessions=True)
+        finally:
+            target.run("GRANT CONNECTION ADMIN ON *.* TO keyvault@'127.0.0.1'")
+        assert _verdict(bench, issued) is Verdict.INVALID
+        bench.provider.revoke(bench.call(), issued.key(), kill_sessions=True)
+        assert not session.works()
 
 
 def test_an_account_whose_sessions_go_on_stays_until_it_is_revoked_for_good(bench, target):

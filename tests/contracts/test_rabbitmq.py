@@ -227,6 +227,14 @@ def test_check_names_a_wrong_password_and_a_virtual_host_that_lacks(bench):
     assert "no virtual host missing" in found.sentence
 
 
+def test_check_names_a_server_that_is_too_old(bench):
+    """Before 3.10.8 connections could not be asked for by user."""
+    reply = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    with bench.proxy.failing(Fault.REPLY, b"GET /api/connections/username", reply):
+        (found,) = bench.provider.check(bench.call())
+    assert "older than RabbitMQ 3.10.8" in found.sentence
+
+
 def test_with_tls_the_server_is_checked(target, tmp_path):
     def at(authority: str):
         guard = outbound.Guard((outbound.Allowance.parse(f"localhost:{target.https}"),))

@@ -48,7 +48,7 @@ def _server(link: Link) -> Iterator[Problem]:
     number, _, rest = str(version).partition("-")
     if "mariadb" not in rest.lower():
         yield Problem(
-            "The server is MySQL and not MariaDB.", "Declare its keys as a manual task for now."
+            "The server is MySQL and not MariaDB.", "Use the provider By hand for its keys."
         )
         return
     if tuple(int(part) for part in number.split(".")[:2] if part.isdigit()) < _OLDEST:

@@ -39,6 +39,7 @@ _CUT_SHORT = {1053, 1317, 1927}
 _REFUSALS = {1045, 1698, 4151}
 _KINDS: Mapping[int, type[ProviderError]] = {
     1044: Denied,
+    1095: Denied,
     1142: Denied,
     1143: Denied,
     1227: Denied,

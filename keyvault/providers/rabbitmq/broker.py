@@ -8,7 +8,6 @@ name belongs to one attempt for ever.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -107,13 +106,17 @@ class Broker:
             return
 
     def connections(self, name: str) -> list[str]:
-        """Return the names of a user's connections, also of those that are being closed."""
+        """Return the names of a user's connections, also of those that are being closed.
+
+        Raises Misconfigured where the server is too old to be asked.
+        """
         path = f"/api/connections/username/{segment(name)}"
-        return [
-            str(entry.get("name"))
-            for entry in self.api.read_list(path, {"columns": "name"})
-            if isinstance(entry, dict)
-        ]
+        try:
+            found = self.api.read_list(path, {"columns": "name"})
+        except NotFound:
+            # A user without connections, or none of this name, is answered with an empty list.
+            raise Misconfigured("The server is older than RabbitMQ 3.10.8. Upgrade it.") from None
+        return [str(entry.get("name")) for entry in found if isinstance(entry, dict)]
 
     def close_connections(self, name: str) -> None:
         """Close all connections of a user, whether or not the user still exists."""
@@ -134,11 +137,6 @@ def is_accepted(broker: Broker, name: str) -> bool:
 def _user(entry: JSON) -> User:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise Transient("The API gave no usable user.")
-    return User(entry["name"], bool(entry.get("password_hash")), _tags(entry))
-
-
-def _tags(entry: Mapping[str, JSON]) -> frozenset[str]:
-    """Return the tags of a user: a list, and before RabbitMQ 3.9 a text with commas."""
     tags = entry.get("tags")
-    words = tags.split(",") if isinstance(tags, str) else tags if isinstance(tags, list) else []
-    return frozenset(str(word).strip() for word in words)
+    words = tags if isinstance(tags, list) else []
+    return User(entry["name"], bool(entry.get("password_hash")), frozenset(map(str, words)))
