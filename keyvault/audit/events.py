@@ -67,6 +67,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "version.issued": frozenset({"number", "remote_id", "provider"}),
     "version.promoted": frozenset({"number", "remote_id", "previous"}),
     "version.fell_back": frozenset({"number", "remote_id", "previous"}),
+    "version.suspended": frozenset({"number", "remote_id"}),
+    "version.resumed": frozenset({"number", "remote_id"}),
     "version.revoked": frozenset({"number", "remote_id", "cause"}),
     "version.destroyed": frozenset({"number", "fields", "cause"}),
     "secret.opened": frozenset({"number", "fields", "purpose", "digest"}),

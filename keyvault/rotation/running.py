@@ -28,6 +28,7 @@ _SENTENCES = {
     saga.Cause.OLD_DIED: "The old version of {key} stopped working at the provider too early.",
     saga.Cause.FAILED: "{who} is not well with the new version of {key}.",
     saga.Cause.KEY_ENDED: "{key} was revoked meanwhile.",
+    saga.Cause.NEEDED: "{who} failed while the old version of {key} was switched off. It works again.",
     saga.Cause.ASKED: "A person asked for it.",
 }
 
@@ -50,8 +51,8 @@ def run(rotation_id: UUID, run: Run) -> None:
 def _move(rotation_id: UUID, run: Run) -> bool:
     """Make one move; say whether there may be another. Raises Later."""
     found = sight.look(rotation_id)
-    if found.rotation.state == State.DRAINING:
-        steps.listen(found, run)
+    if hear := steps.HEARS.get(found.rotation.state):
+        hear(found, run)
         found = sight.look(rotation_id)
     _note_progress(found, run)
     match saga.decide(found.seen):

@@ -26,7 +26,7 @@ from keyvault.findings.models import FindingKind
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyState
 from keyvault.rotation import saga
-from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation
+from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation, Trigger
 from keyvault.rotation.saga import State, Terms
 from keyvault.usage import selectors as usage
 from keyvault.vault import selectors as versions
@@ -85,7 +85,7 @@ def begin(
         started_by=started_by,
         since=Now(),
         old_id=current.pk,
-        terms=_terms(users),
+        terms=_terms(users, trigger),
         created_at=now,
     )
     # Whoever fetches the value moves with the key's label, all at once, in the last wave.
@@ -118,11 +118,15 @@ def _users(key: Key, actor: Actor, now: datetime) -> list[Dependent]:
     return dependents.complete(key=key, users=users, now=now, actor=actor)
 
 
-def _terms(users: Sequence[Dependent]) -> dict[str, int]:
+def _terms(users: Sequence[Dependent], trigger: str) -> dict[str, int]:
+    # What may have leaked is not to work one minute longer than it must.
+    is_incident = trigger == Trigger.INCIDENT
     return {
         "grace_s": settings.ROTATION_GRACE_SECONDS,
         "quiet_s": settings.ROTATION_QUIET_SECONDS,
         "overlap_s": max((row.cache_s for row in users), default=0),
+        "brownout_s": 0 if is_incident else settings.ROTATION_BROWNOUT_SECONDS,
+        "brownout_most": settings.ROTATION_BROWNOUT_FAILURES,
     }
 
 
@@ -154,6 +158,7 @@ def enter(
         **({"ended_at": now} if state in saga.ENDS else {}),
         # While it was held nobody listened, so silence begins anew.
         **({"quiet_since": None} if state is State.DRAINING else {}),
+        **({"brownout_at": None, "misses": 0} if state is State.BROWNOUT else {}),
         # Whoever wanted it back has been answered by the hold, and chooses anew.
         **({"wants_back": False} if state is State.HELD else {}),
         **facts,

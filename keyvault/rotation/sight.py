@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from keyvault.connections import places
 from keyvault.connections import selectors as connections
 from keyvault.dependents.models import Health
 from keyvault.inventory.models import DeliveryMode, Key, KeyState
@@ -41,7 +42,8 @@ def look(rotation_id: UUID) -> Sight:
     old, new = _version(rotation.old_id), _version(rotation.new_id)
     deliveries = list(rotation.deliveries.select_related("dependent__agent"))
     proofs = evidence.proofs(rotation, deliveries)
-    return Sight(rotation, old, new, deliveries, proofs, _seen(rotation, new, deliveries, proofs))
+    seen = _seen(rotation, new, deliveries, proofs)
+    return Sight(rotation, old, new, deliveries, proofs, _with_brownout(seen, rotation, old))
 
 
 def where_held(rotation_id: UUID) -> Seen:
@@ -60,7 +62,7 @@ def _seen(
     deliveries: Sequence[Delivery],
     proofs: Mapping[UUID, Proof],
 ) -> Seen:
-    since_s, quiet_s = _ages(rotation)
+    since_s, quiet_s, browned_s = _ages(rotation)
     number = new.number if new else None
     return Seen(
         state=State(rotation.state),
@@ -80,6 +82,20 @@ def _seen(
         wants_back=rotation.wants_back,
         may_go_on=rotation.may_go_on,
         is_back=not any(_has_loaded(one, number, proofs) for one in deliveries),
+        browned_s=browned_s,
+        misses=rotation.misses,
+    )
+
+
+def _with_brownout(seen: Seen, rotation: Rotation, old: Version | None) -> Seen:
+    """Add whether the old version can be switched off, and may be by now."""
+    where = rotation.key.connection
+    found = connections.capabilities(where)
+    can = found is not None and found.can_suspend
+    return replace(
+        seen,
+        can_suspend=can and old is not None and places.is_within_reach(old, where),
+        is_suspended=old is not None and old.suspended_at is not None and not old.has_ended,
     )
 
 
@@ -110,17 +126,18 @@ def is_observable(key: Key) -> bool:
     return key.delivery_mode == DeliveryMode.PULL or (found is not None and found.reports_last_use)
 
 
-def _ages(rotation: Rotation) -> tuple[float, float]:
-    """Return the seconds in this state, and of silence, by the database's clock."""
+def _ages(rotation: Rotation) -> tuple[float, float, float | None]:
+    """Return the seconds in this state, of silence, and of the brown-out, by the database's clock."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT extract(epoch FROM now() - since)::float8,"
-            " coalesce(extract(epoch FROM now() - quiet_since)::float8, 0)"
+            " coalesce(extract(epoch FROM now() - quiet_since)::float8, 0),"
+            " extract(epoch FROM now() - brownout_at)::float8"
             " FROM keyvault_rotation WHERE id = %s",
             [rotation.pk],
         )
-        since_s, quiet_s = cursor.fetchone()
-    return since_s, quiet_s
+        since_s, quiet_s, browned_s = cursor.fetchone()
+    return since_s, quiet_s, browned_s
 
 
 def _has_loaded(delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof]) -> bool:

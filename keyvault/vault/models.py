@@ -30,7 +30,8 @@ class Version(models.Model):
     `server` is what names the server that issues it, as the Connection led
     there when the version was begun; empty where that was not recorded.
     `remote` is the provider's identity of the credential, in the form that the
-    providers define; empty until the provider has answered.
+    providers define; empty until the provider has answered. `suspended_at` is when
+    keyvault began to switch it off there; it is empty again once it is switched on.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -46,6 +47,7 @@ class Version(models.Model):
     created_at = models.DateTimeField()
     issued_at = models.DateTimeField(null=True)
     promoted_at = models.DateTimeField(null=True)
+    suspended_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
     destroyed_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)

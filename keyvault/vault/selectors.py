@@ -66,6 +66,11 @@ def in_use_through(connection_id: UUID) -> Sequence[Version]:
     return list(rows.order_by("key__name", "number"))
 
 
+def expected_through(connection_id: UUID) -> Sequence[Version]:
+    """Return those of them that are to work: not the one that is switched off for a while."""
+    return [row for row in in_use_through(connection_id) if row.suspended_at is None]
+
+
 def in_use(version_ids: Sequence[UUID]) -> frozenset[UUID]:
     """Return those of the given versions that have not ended."""
     ended = [VersionState.REVOKED, VersionState.DESTROYED]
