@@ -17,6 +17,7 @@ from approvals import execution, notify, ports
 from keyvault import celery
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
+    add_place,
     bind_agent,
     change_connection,
     change_key,
@@ -32,6 +33,7 @@ from keyvault.actions import (
     invite_person,
     join_agent,
     recover_administrator,
+    remove_place,
     reset_factor,
     reveal_secret,
     revoke_key,
@@ -39,11 +41,12 @@ from keyvault.actions import (
 )
 from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
-from keyvault.connections import reconcile
+from keyvault.connections import kinds, reconcile
 from keyvault.crypto import digest, keyring, keys_dir, signing
 from keyvault.destinations import registry as destinations
 from keyvault.plugins import loading
 from keyvault.providers import registry as providers
+from keyvault.rotation import delivering
 from keyvault.rotation import running as rotation
 from keyvault.vault import seals
 from keyvault.vault.budget import DatabaseBudget
@@ -53,6 +56,7 @@ log = logging.getLogger(__name__)
 # Importing these registered their actions and job handlers; importing celery made its
 # application the current one, without which a message goes to a server that nobody set.
 __all__ = [
+    "add_place",
     "bind_agent",
     "celery",
     "change_connection",
@@ -64,6 +68,7 @@ __all__ = [
     "create_key",
     "create_team",
     "deactivate_person",
+    "delivering",
     "execution",
     "finish_rotation",
     "grant_access",
@@ -73,6 +78,7 @@ __all__ = [
     "notify",
     "reconcile",
     "recover_administrator",
+    "remove_place",
     "reset_factor",
     "reveal_secret",
     "revoke_key",
@@ -109,6 +115,7 @@ def _load_plugins() -> None:
         found=points[destinations.GROUP],
         file_roots=settings.ENV_FILE_ROOTS,
     )
+    kinds.require_disjoint()
 
 
 def _load_keyring() -> None:

@@ -21,6 +21,7 @@ from keyvault.connections import services as connections
 from keyvault.connections.drafts import BadDraft, Draft
 from keyvault.connections.models import Connection
 from keyvault.inventory import selectors as inventory
+from keyvault.rotation import delivering
 
 if TYPE_CHECKING:
     from approvals.models import Request
@@ -98,8 +99,9 @@ class ChangeConnection:
         return Plan(
             title=f"{verb} the Connection {draft.slug}",
             sentence=(
-                f"{verb} the Connection {draft.title} ({draft.slug}): keyvault will create and "
-                f"revoke credentials at {connection_plan.server(draft)} as {draft.admin_label or 'no user'}."
+                f"{verb} the Connection {draft.title} ({draft.slug}): keyvault will "
+                f"{connection_plan.work(draft)} at {connection_plan.server(draft)} as "
+                f"{draft.admin_label or 'no user'}."
             ),
             target=Subject("connection", str(self.connection_id), draft.slug),
             fingerprint=digests.act_digest(kind="connection", id=self.connection_id),
@@ -113,7 +115,8 @@ class ChangeConnection:
 
     def risk(self) -> Sequence[RiskPoint]:
         """Return what makes this change risky."""
-        points = [RiskPoint(20, "Admin credential", "It can create and revoke at this server.")]
+        can = connection_plan.work(self.draft)
+        points = [RiskPoint(20, "Admin credential", f"It can {can} at this server.")]
         if "yes" in self.attributes()["protected"]:
             text = f"It serves {self.draft.environment or 'every environment'}."
             points.append(RiskPoint(25, "Protected environment", text))
@@ -133,6 +136,7 @@ class ChangeConnection:
         with transaction.atomic(durable=True):
             run.fence()
             row = self._write(request_id, run.now)
+            delivering.follow(row)
         run.reached("connection:written")
         checked = checks.check(connection=row, actor=about_keys.WORKER, now=run.now)
         run.reached("connection:checked")
@@ -225,8 +229,8 @@ def clean(
     settings types it again.
     """
     kind = before.provider if before else draft.provider
-    if kind not in dict(selectors.providers()):
-        raise BadDraft({"provider": "Choose one of the providers."})
+    if kind not in selectors.titles():
+        raise BadDraft({"provider": "Choose one of the providers or destinations."})
     wanted = drafts.clean(draft, schema=selectors.config_schema(kind))
     _check_place(wanted, before)
     is_needed = before is None or dict(before.config) != dict(wanted.config)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from approvals.ports import Change
-from keyvault.connections import places, selectors
+from keyvault.connections import kinds, places, selectors
 from keyvault.connections.drafts import Draft
 from keyvault.connections.models import Connection
+from keyvault.dependents import selectors as dependents
 
 EVERYWHERE, ADMINISTRATORS = "every environment", "administrators"
 _SHOWN = 16
@@ -38,6 +39,8 @@ def breaks(draft: Draft, *, before: Connection | None) -> tuple[str, ...]:
     """Return what the change could disturb."""
     if before is None:
         return ("Nothing that works today changes: a Connection is added.",)
+    if kinds.is_destination(draft.provider):
+        return _places(draft, before)
     count = selectors.live_key_count(before.pk)
     if not count:
         return ("No key lives here.",)
@@ -47,6 +50,13 @@ def breaks(draft: Draft, *, before: Connection | None) -> tuple[str, ...]:
             "To revoke what was issued there, change the Connection back, or end it by hand.",
         )
     return (f"{_keys(count)} created and revoked through it from then on.",)
+
+
+def work(draft: Draft) -> str:
+    """Return what keyvault does through a Connection, in words."""
+    if kinds.is_destination(draft.provider):
+        return "write values of keys to places"
+    return "create and revoke credentials"
 
 
 def server(draft: Draft) -> str:
@@ -66,6 +76,16 @@ def team(before: Connection | None) -> str:
     if before is None:
         return ""
     return before.team.name if before.team else ADMINISTRATORS
+
+
+def _places(draft: Draft, before: Connection) -> tuple[str, ...]:
+    names = [f"{row.key.name} ({row.name})" for row in dependents.places_at(before.pk)]
+    if not names:
+        return ("No key is written there.",)
+    if places.leads_to(before) != places.server_of(draft.provider, draft.config):
+        former = places.named(places.leads_to(before))
+        return (f"{', '.join(names)}: written to the new server; what lies at {former} stays.",)
+    return (f"{', '.join(names)}: written through it from then on.",)
 
 
 def _keys(count: int) -> str:

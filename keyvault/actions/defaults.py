@@ -140,6 +140,18 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "step_back": [about_agents.OWNERS],
     },
     {
+        "name": "Places of keys in protected environments",
+        "scope": {"kind": ["place.add", "place.remove"], "protected": ["yes"]},
+        "stages": _SECURITY_AND_TEAM,
+        "different_teams": True,
+    },
+    {
+        "name": "Places of keys elsewhere",
+        "scope": {"kind": ["place.add", "place.remove"]},
+        "stages": [_ONE_OF_THEM],
+        "solo": [ADMINISTRATORS],
+    },
+    {
         "name": "Reveals in protected environments",
         "scope": {"kind": ["secret.reveal"], "protected": ["yes"]},
         "stages": [

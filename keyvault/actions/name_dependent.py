@@ -13,6 +13,8 @@ from uuid import UUID
 
 from django.db import transaction
 
+from approvals import queue
+from approvals.ports import NotVisible
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.agents import access as agents
@@ -23,6 +25,8 @@ from keyvault.dependents.models import Dependent, Health
 from keyvault.inventory import access
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyPermission, KeyState
+from keyvault.rotation import delivering
+from keyvault.rotation.services import DELIVER
 
 # By an agent's own reads or its heartbeat; nobody's word stands in for either.
 OF_AN_AGENT = (Health.READS, Health.REPORTS)
@@ -87,13 +91,30 @@ def register(
 
 
 def end(*, person: User, key: str, dependent_id: UUID, now: datetime) -> Dependent:
-    """End a registration, so that the next rotation does not wait for it. Raises NotVisible."""
+    """End a registration, so that the next rotation does not wait for it.
+
+    Raises NotVisible, and NotNameable for a place that keyvault writes to.
+    """
     with transaction.atomic(durable=True):
         found = access.access_key(person, key, KeyPermission.ROTATE)
         inventory.lock(key_id=found.pk)
         dependent = selectors.by_id(found.pk, dependent_id)
+        if dependent.connection_id is not None:
+            raise NotNameable(f"{dependent.name} ends when its removal is approved.")
         services.end(dependent=dependent, now=now, actor=people.actor(person))
         return dependent
+
+
+def write_again(*, person: User, key: str, dependent_id: UUID, now: datetime) -> Dependent:
+    """Have the current version written to an approved place once more. Raises NotVisible."""
+    with transaction.atomic(durable=True):
+        found = access.access_key(person, key, KeyPermission.ROTATE)
+        row = selectors.by_id(found.pk, dependent_id)
+        if row.connection_id is None:
+            raise NotVisible(f"place {dependent_id}")
+        delivering.promise(row.pk)
+        queue.wake(kind=DELIVER, subject_id=row.pk, person=person, now=now)
+        return row
 
 
 def _fit(agent: str, health: str) -> None:

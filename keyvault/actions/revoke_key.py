@@ -16,10 +16,12 @@ from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts.models import User
 from keyvault.actions import about_agents, about_keys, askers
 from keyvault.connections import issuing, places
+from keyvault.dependents import selectors as dependents
 from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import DeliveryMode, Key, KeyPermission, KeyState
+from keyvault.rotation import delivering
 from keyvault.usage import selectors as usage
 from keyvault.vault import selectors as versions
 
@@ -100,6 +102,7 @@ class RevokeKey:
                 f"Whatever uses {key.name} is refused from the moment it is done.",
                 *_unreported(key),
                 *_by_hand(live, key),
+                *(f"Its value is removed from {row.name}." for row in dependents.places_of(key.pk)),
             ),
             undo="A revocation cannot be undone. The way back is to ask for a new key.",
         )
@@ -213,6 +216,8 @@ def _end(key_id: UUID, request_id: UUID, now: datetime) -> None:
     inventory.lock(key_id=key_id)
     if versions.live(key_id):
         raise ports.Unfinished("version_came", "A version was made meanwhile; it is ended next.")
+    for row in dependents.places_of(key_id):
+        delivering.promise_removal(row.pk)
     try:
         inventory.revoke(key_id=key_id, request_id=request_id, actor=about_keys.WORKER, now=now)
     except inventory.WrongState as error:

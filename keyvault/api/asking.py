@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from approvals import selectors, services
-from keyvault.actions import create_key, grant_access, reveal_secret, revoke_key, rotate_key
+from keyvault.actions import (
+    add_place,
+    create_key,
+    grant_access,
+    remove_place,
+    reveal_secret,
+    revoke_key,
+    rotate_key,
+)
 from keyvault.agents import reach
 from keyvault.api import schemas
 from keyvault.api.principals import Principal
@@ -127,6 +135,32 @@ def _grant(principal: Principal, body: schemas.GiveGrant, now: datetime) -> Requ
     )
 
 
+def _add_place(principal: Principal, body: schemas.AddPlace, now: datetime) -> Request:
+    """Ask that a key is written to a place. What is read there no ledger sees, so people ask it."""
+    _require_person(principal)
+    return add_place.ask(
+        key=naming.key_name(body.key),
+        connection=body.connection,
+        name=body.name,
+        target=body.target,
+        wave=body.wave,
+        cache_s=body.cache_s,
+        **_said(principal, body, now),
+    )
+
+
+def _remove_place(principal: Principal, body: schemas.RemovePlace, now: datetime) -> Request:
+    """Ask to remove a key from a place, by the name of its dependent."""
+    _require_person(principal)
+    key = naming.key_name(body.key)
+    return remove_place.ask(key=key, place=body.name, **_said(principal, body, now))
+
+
+def _require_person(principal: Principal) -> None:
+    if principal.agent is not None:
+        raise Problem("people-only")
+
+
 def _said(principal: Principal, body: Any, now: datetime) -> dict[str, Any]:  # noqa: ANN401
     return {
         "person": on_behalf(principal),
@@ -147,4 +181,6 @@ _KINDS: Mapping[type, Callable[[Principal, Any, datetime], Request]] = {
     schemas.RevokeKey: _revoke,
     schemas.RevealSecret: _reveal,
     schemas.GiveGrant: _grant,
+    schemas.AddPlace: _add_place,
+    schemas.RemovePlace: _remove_place,
 }

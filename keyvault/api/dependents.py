@@ -32,7 +32,10 @@ BY_HAND = "by_hand"
 
 
 class Dependent(schemas.Out):
-    """One user of a key. `is_discovered`: it was seen using the key and nobody has registered it."""
+    """One user of a key. `is_discovered`: it was seen using the key and nobody has registered it.
+
+    `connection` and `target` name a place that keyvault writes to; `push` says how that went.
+    """
 
     name: str
     agent: str | None
@@ -41,6 +44,9 @@ class Dependent(schemas.Out):
     cache_s: int
     is_discovered: bool
     created_at: datetime
+    connection: str | None
+    target: dict[str, str]
+    push: str
 
 
 class DependentList(schemas.Out):
@@ -77,6 +83,8 @@ def list_dependents(request: HttpRequest, name: str) -> HttpResponse:
 def replace_dependents(request: HttpRequest, name: str, body: DeclaredList) -> HttpResponse:
     """Replace the list of who uses a key. People only, who may have the key rotated.
 
+    Places that keyvault writes to are no part of it: ask for them as requests.
+
     A rotation that runs goes on with those that it began with. Who is left out
     and is seen using the key is registered again by its next rotation.
     """
@@ -99,10 +107,12 @@ def _listed(key_id: UUID, *, agent_id: UUID | None) -> DependentList:
 
 
 def _shape(row: Row) -> Dependent:
-    copied = ("name", "health", "wave", "cache_s", "is_discovered", "created_at")
+    copied = ("name", "health", "wave", "cache_s", "is_discovered", "created_at", "push")
     return Dependent(
         **{name: getattr(row, name) for name in copied},
         agent=row.agent.name if row.agent else None,
+        connection=row.connection.slug if row.connection else None,
+        target={name: str(text) for name, text in row.target.items()},
     )
 
 

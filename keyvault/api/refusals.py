@@ -16,6 +16,7 @@ from approvals.policy.matching import NoPolicy
 from keyvault.accounts import gates, lockout
 from keyvault.actions import (
     about_keys,
+    add_place,
     askers,
     new_grant,
     new_key,
@@ -29,6 +30,7 @@ from keyvault.api.principals import Principal
 from keyvault.api.problems import Document, Fault, Problem
 from keyvault.audit import denials, ledger
 from keyvault.audit.selectors import BadCursor
+from keyvault.connections import drafts
 from keyvault.dependents import declared
 from keyvault.dependents import services as dependents
 from keyvault.inventory import naming
@@ -111,6 +113,13 @@ def _declaration(error: Exception) -> Document:
     return Document("invalid", errors=faults)
 
 
+def _target(error: Exception) -> Document:
+    """Point at each setting of a place."""
+    assert isinstance(error, drafts.BadDraft)  # noqa: S101 - the table says so.
+    faults = [Fault(sentence, f"/target/{name}") for name, sentence in error.errors.items()]
+    return Document("invalid", errors=faults)
+
+
 def _text(error: Exception) -> Document:
     assert isinstance(error, services.BadText)  # noqa: S101 - the table says so.
     return Document("invalid", errors=[Fault(error.sentence, f"/{error.field}")])
@@ -147,6 +156,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((ports.NotVisible, Http404), _plain("not-found")),
     ((about_keys.AlreadyAsked,), _asked),
     ((new_key.BadDeclaration,), _declaration),
+    ((drafts.BadDraft,), _target),
     ((services.BadText,), _text),
     ((RequestDataTooBig,), _plain("too-large")),
     ((naming.BadName,), _plain("bad-name", says=True)),
@@ -155,7 +165,12 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((services.Stale, services.Closed, NameTaken), _plain("conflict", says=True)),
     ((new_grant.NotGrantable,), _plain("conflict", says=True)),
     (
-        (revoke_key.NotRevocable, reveal_secret.NotRevealable, rotate_key.NotRotatable),
+        (
+            add_place.NotPlaceable,
+            revoke_key.NotRevocable,
+            reveal_secret.NotRevealable,
+            rotate_key.NotRotatable,
+        ),
         _plain("conflict", says=True),
     ),
     (

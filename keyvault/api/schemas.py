@@ -267,8 +267,38 @@ class GiveGrant(In):
     ticket: Ticket = ""
 
 
+class AddPlace(In):
+    """Ask that a key is written to a place at a destination. People only.
+
+    `target`: the destination's own settings of the place, as docs/destinations has them.
+    """
+
+    kind: Literal["place.add"]
+    key: Name
+    connection: Annotated[str, Field(min_length=1, max_length=40)]
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    target: Annotated[
+        dict[str, Annotated[str, Field(max_length=20_000)]], Field(max_length=40)
+    ] = {}
+    wave: Annotated[int, Field(ge=0, le=99)] = 0
+    cache_s: Annotated[int, Field(ge=0, le=2_592_000)] = 0
+    reason: Reason
+    ticket: Ticket = ""
+
+
+class RemovePlace(In):
+    """Ask to remove a key from the place of one of its dependents. People only."""
+
+    kind: Literal["place.remove"]
+    key: Name
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    reason: Reason
+    ticket: Ticket = ""
+
+
 Ask = Annotated[
-    CreateKey | RotateKey | RevokeKey | RevealSecret | GiveGrant, Field(discriminator="kind")
+    CreateKey | RotateKey | RevokeKey | RevealSecret | GiveGrant | AddPlace | RemovePlace,
+    Field(discriminator="kind"),
 ]
 
 

@@ -102,6 +102,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "key.renamed": frozenset({"title"}),
     "key.revoked": frozenset(),
     "dependent.registered": frozenset({"dependent", "wave", "health"}),
+    "dependent.pushed": frozenset({"dependent", "wave", "health", "number"}),
+    "dependent.removed": frozenset({"dependent", "wave", "health"}),
     "dependent.ended": frozenset({"dependent", "wave", "health"}),
     "rotation.started": frozenset({"rotation", "trigger", "old", "deploy_id"}),
     "rotation.moved": frozenset({"rotation", "state", "before", "wave", "cause"}),

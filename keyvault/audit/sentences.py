@@ -74,6 +74,8 @@ SENTENCES: Mapping[str, str] = {
     "key.requested": "{actor} asked for {subject} and reserved its name.",
     "key.redeclared": "{actor} changed what is asked for {subject}.",
     "dependent.registered": "{dependent} was registered as a user of {subject}.",
+    "dependent.pushed": "keyvault wrote version {number} of {subject} to {dependent}.",
+    "dependent.removed": "keyvault removed its value of {subject} from {dependent}.",
     "dependent.ended": "{dependent} is no longer registered as a user of {subject}.",
     "rotation.started": "A rotation of {subject} began: {trigger}.",
     "rotation.moved": "The rotation of {subject} went from {before} to {state}.",

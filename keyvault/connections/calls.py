@@ -14,9 +14,9 @@ from approvals.ports import Actor, NeedsPerson, Run, Unfinished
 from keyvault.connections.context import Reach
 from keyvault.crypto.keyring import NoKey
 from keyvault.inventory.models import Key
+from keyvault.plugins.loading import UnknownKind
 from keyvault.providers import base
 from keyvault.providers.base import Context
-from keyvault.providers.registry import UnknownKind
 from keyvault.vault.sealing import Unreadable
 from keyvault.vault.services import WrongState
 
@@ -58,12 +58,12 @@ class Errand:
 class Work(Errand):
     """Everything that the calling steps of one issue or revocation share."""
 
-    reach: Reach
+    reach: Reach[base.Provider]
 
     @property
     def provider(self) -> base.Provider:
         """The plug-in."""
-        return self.reach.provider
+        return self.reach.plugin
 
     def call(self) -> Context:
         """Return the context of one call with the key's options."""

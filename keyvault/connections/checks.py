@@ -1,4 +1,4 @@
-"""Ask a provider, by reading only, what stands in the way; of a Connection or of a draft."""
+"""Ask a provider or a destination, by reading only, what stands in the way; of a Connection or of a draft."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from django.db import transaction
 
 from approvals.ports import Actor, Unfinished
 from keyvault.audit import ledger
-from keyvault.connections import calls, selectors
-from keyvault.connections.context import CALL_S, guard_of, reach, subject_of
+from keyvault.connections import calls, kinds, selectors
+from keyvault.connections.context import CALL_S, guard_of, reach_any, subject_of
 from keyvault.connections.drafts import Draft
 from keyvault.connections.models import Connection
 from keyvault.crypto.keyring import NoKey
@@ -19,8 +19,8 @@ from keyvault.crypto.secret import Secret
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.plugins import context
-from keyvault.providers import registry
-from keyvault.providers.base import Problem
+from keyvault.plugins.loading import UnknownKind
+from keyvault.plugins.values import Problem
 from keyvault.vault.sealing import Unreadable
 
 
@@ -39,9 +39,12 @@ class Checked:
 def check(*, connection: Connection, actor: Actor, now: datetime) -> Checked:
     """Check a Connection with its sealed credential, note the result and its finding."""
     try:
-        with reach(connection, actor=actor, now=now, purpose="check") as reached, calls.spoken():
-            checked = Checked(tuple(reached.provider.check(reached.call())))
-    except (Unfinished, registry.UnknownKind, Unreadable, NoKey) as stop:
+        with (
+            reach_any(connection, actor=actor, now=now, purpose="check") as reached,
+            calls.spoken(),
+        ):
+            checked = Checked(tuple(reached.plugin.check(reached.call())))
+    except (Unfinished, UnknownKind, Unreadable, NoKey) as stop:
         checked = Checked((Problem(str(stop), "Mend it and check again."),))
     _note(connection, checked, actor, now)
     return checked
@@ -65,8 +68,8 @@ def check_draft(
     )
     try:
         with calls.spoken():
-            return Checked(tuple(registry.provider(draft.provider).check(ctx)))
-    except (Unfinished, registry.UnknownKind) as stop:
+            return Checked(tuple(kinds.registered(draft.provider).plugin.check(ctx)))
+    except (Unfinished, UnknownKind) as stop:
         return Checked((Problem(str(stop), "Mend it and check again."),))
     finally:
         for secret in material.values():

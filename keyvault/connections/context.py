@@ -1,4 +1,4 @@
-"""Reach a provider: unseal the admin credential, go through the guard, within a deadline.
+"""Reach a provider or a destination: unseal the admin credential, go through the guard, within a deadline.
 
 A `Reach` is opened for one piece of work and zeroes the admin credential when
 it ends. Every call gets a context of its own, so that a slow call does not eat
@@ -8,11 +8,12 @@ the time of the next.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -21,11 +22,16 @@ from django.db import transaction
 from approvals.ports import Actor, Subject, Unfinished
 from keyvault import outbound
 from keyvault.audit import ledger
+from keyvault.connections import kinds
 from keyvault.connections.models import Connection
 from keyvault.crypto.secret import Secret
+from keyvault.destinations import registry as destinations
+from keyvault.destinations.base import Destination
 from keyvault.plugins import context
-from keyvault.providers import registry
-from keyvault.providers.base import Context, Provider
+from keyvault.plugins.loading import Registered
+from keyvault.plugins.ports import Context
+from keyvault.providers import registry as providers
+from keyvault.providers.base import Provider
 from keyvault.vault import sealing
 from keyvault.vault.sealing import Place
 
@@ -35,16 +41,18 @@ CALL_S = 20.0
 AT_ONCE = 4
 _WAIT_S = 10.0
 
+_P = TypeVar("_P")
+
 _gates: dict[UUID, threading.BoundedSemaphore] = {}
 _gates_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """One Connection within reach: its provider, and contexts for calls to it."""
+class Reach(Generic[_P]):
+    """One Connection within reach: its plug-in, and contexts for calls to it."""
 
     connection: Connection
-    provider: Provider
+    plugin: _P
     label: str
     admin: Mapping[str, Secret] = field(repr=False)
 
@@ -67,15 +75,45 @@ def guard_of(allowed_hosts: list[str]) -> outbound.Guard:
     )
 
 
-@contextmanager
-def reach(connection: Connection, *, actor: Actor, now: datetime, purpose: str) -> Iterator[Reach]:
+def reach(
+    connection: Connection, *, actor: Actor, now: datetime, purpose: str
+) -> AbstractContextManager[Reach[Provider]]:
     """Open the admin credential for the work in the block; the ledger knows before it is open.
 
-    Outermost: commits the event in a transaction of its own. Raises Unfinished
-    when the Connection has too much to do at once, registry.UnknownKind,
+    Outermost: commits the event in a transaction of its own. Entering raises
+    Unfinished when the Connection has too much to do at once, UnknownKind,
     sealing.Unreadable, keyring.NoKey.
     """
-    registered = registry.registered(connection.provider)
+    plugin = partial(providers.registered, connection.provider)
+    return _reach(connection, plugin, actor=actor, now=now, purpose=purpose)
+
+
+def reach_destination(
+    connection: Connection, *, actor: Actor, now: datetime, purpose: str
+) -> AbstractContextManager[Reach[Destination]]:
+    """Open the admin credential of a destination, as `reach` does a provider's."""
+    plugin = partial(destinations.registered, connection.provider)
+    return _reach(connection, plugin, actor=actor, now=now, purpose=purpose)
+
+
+def reach_any(
+    connection: Connection, *, actor: Actor, now: datetime, purpose: str
+) -> AbstractContextManager[Reach[Provider] | Reach[Destination]]:
+    """Open the admin credential of whatever a Connection leads to, as `reach` does."""
+    opened = reach_destination if kinds.is_destination(connection.provider) else reach
+    return opened(connection, actor=actor, now=now, purpose=purpose)
+
+
+@contextmanager
+def _reach(
+    connection: Connection,
+    find: Callable[[], Registered[_P]],
+    *,
+    actor: Actor,
+    now: datetime,
+    purpose: str,
+) -> Iterator[Reach[_P]]:
+    registered = find()
     with _turn(connection.pk):
         admin = open_admin(connection, actor=actor, now=now, purpose=purpose)
         try:

@@ -84,6 +84,17 @@ def clean(draft: Draft, *, schema: Sequence[Field]) -> Draft:
     )
 
 
+def clean_fields(typed: Mapping[str, str], *, schema: Sequence[Field]) -> dict[str, str]:
+    """Return settings trimmed and complete with defaults. Raises BadDraft with every fault."""
+    errors: dict[str, str] = {}
+    found = {entry.name: _value(entry, typed, errors) for entry in schema}
+    for name in typed.keys() - found.keys():
+        errors[name] = "There is no such setting here."
+    if errors:
+        raise BadDraft(errors)
+    return {name: value for name, value in found.items() if value}
+
+
 def clean_credential(
     typed: Mapping[str, str], *, schema: Sequence[Field], is_needed: bool
 ) -> dict[str, str]:

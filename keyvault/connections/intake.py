@@ -138,10 +138,10 @@ def _adopt(
 ) -> base.Issued:
     planned = base.Attempt.from_json(attempt.plan, {})
     with reach(attempt.connection, actor=actor, now=now, purpose="intake") as reached:
-        if not isinstance(reached.provider, Adopts):
+        if not isinstance(reached.plugin, Adopts):
             raise NotVisible(f"{attempt.tag} is not made by hand")
         try:
-            return reached.provider.adopt(reached.call(attempt.key.options), planned, material)
+            return reached.plugin.adopt(reached.call(attempt.key.options), planned, material)
         except base.ProviderError as error:
             raise NotTaken(error.sentence) from None
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from keyvault.connections import kinds
 from keyvault.connections.models import Connection
-from keyvault.providers import registry
 
 if TYPE_CHECKING:
     from keyvault.vault.models import Version
@@ -23,7 +23,7 @@ def server_of(provider: str, config: Mapping[str, object]) -> dict[str, str]:
     Where it marks none, or its plug-in is not loaded, every setting counts: a
     stop too many is better than a call at the wrong server.
     """
-    entry = registry.kinds().get(provider)
+    entry = kinds.kinds().get(provider)
     schema = entry.plugin.config_schema if entry else ()
     marked = {field.name: field.default for field in schema if field.names_server}
     naming = marked or dict.fromkeys(config, "")

@@ -24,8 +24,8 @@ from keyvault.connections.models import Attempt, AttemptState, Connection
 from keyvault.crypto.keyring import NoKey
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
-from keyvault.providers.base import RemoteKey
-from keyvault.providers.registry import UnknownKind
+from keyvault.plugins.loading import UnknownKind
+from keyvault.providers.base import Provider, RemoteKey
 from keyvault.vault import selectors as versions
 from keyvault.vault.sealing import Unreadable
 
@@ -71,10 +71,10 @@ def look(connection_id: UUID, run: Run) -> None:
     _note_success(connection, comparison, run)
 
 
-def _compare(reached: Reach) -> Comparison | None:
+def _compare(reached: Reach[Provider]) -> Comparison | None:
     """Return what a listing shows, or None where no program can list."""
     with calls.spoken():
-        if reached.provider.capabilities(reached.call()).is_all_by_hand:
+        if reached.plugin.capabilities(reached.call()).is_all_by_hand:
             return None
     believed = _believed(reached.connection)
     found = _listing(reached)
@@ -92,12 +92,12 @@ def _believed(connection: Connection) -> dict[str, Version]:
     }
 
 
-def _listing(reached: Reach) -> list[RemoteKey]:
+def _listing(reached: Reach[Provider]) -> list[RemoteKey]:
     found: list[RemoteKey] = []
     cursor: str | None = None
     for _ in range(_MOST_PAGES):
         with calls.spoken():
-            page = reached.provider.inventory(reached.call(), cursor)
+            page = reached.plugin.inventory(reached.call(), cursor)
         found.extend(page.items)
         cursor = page.cursor
         if cursor is None:
@@ -118,7 +118,7 @@ def _standings(rows: Sequence[Attempt]) -> dict[str, Standing]:
     }
 
 
-def _settle(reached: Reach, comparison: Comparison, run: Run) -> None:
+def _settle(reached: Reach[Provider], comparison: Comparison, run: Run) -> None:
     for key in comparison.over:
         _end_orphan(reached, key, run)
     _name_strangers(reached, comparison.strange, run)
@@ -126,7 +126,7 @@ def _settle(reached: Reach, comparison: Comparison, run: Run) -> None:
     _name_left_behind(reached, run)
 
 
-def _end_orphan(reached: Reach, key: RemoteKey, run: Run) -> None:
+def _end_orphan(reached: Reach[Provider], key: RemoteKey, run: Run) -> None:
     """End what we made and gave up: first make it visible, then end it, then say so."""
     subject = subject_of(reached.connection)
     with transaction.atomic(durable=True):
@@ -142,7 +142,7 @@ def _end_orphan(reached: Reach, key: RemoteKey, run: Run) -> None:
         )
     run.reached("inventory:flagged")
     with calls.spoken():
-        reached.provider.revoke(reached.call(), key, kill_sessions=True)
+        reached.plugin.revoke(reached.call(), key, kill_sessions=True)
     run.reached("inventory:revoked")
     with transaction.atomic(durable=True):
         run.fence()
@@ -162,7 +162,7 @@ def _end_orphan(reached: Reach, key: RemoteKey, run: Run) -> None:
         )
 
 
-def _name_strangers(reached: Reach, strange: Sequence[RemoteKey], run: Run) -> None:
+def _name_strangers(reached: Reach[Provider], strange: Sequence[RemoteKey], run: Run) -> None:
     subject = subject_of(reached.connection)
     with transaction.atomic(durable=True):
         run.fence()
@@ -189,7 +189,7 @@ def _name_strangers(reached: Reach, strange: Sequence[RemoteKey], run: Run) -> N
         )
 
 
-def _name_missing(reached: Reach, missing: Sequence[str], run: Run) -> None:
+def _name_missing(reached: Reach[Provider], missing: Sequence[str], run: Run) -> None:
     """Say which versions in use are gone, unless they have ended since the listing."""
     still = _believed(reached.connection)
     subject = subject_of(reached.connection)
@@ -219,7 +219,7 @@ def _name_missing(reached: Reach, missing: Sequence[str], run: Run) -> None:
         )
 
 
-def _name_left_behind(reached: Reach, run: Run) -> None:
+def _name_left_behind(reached: Reach[Provider], run: Run) -> None:
     """Say which versions in use no listing here can speak of: they were issued elsewhere."""
     connection, subject = reached.connection, subject_of(reached.connection)
     behind = [

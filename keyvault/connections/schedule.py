@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models.functions import Least
 
+from keyvault.connections import kinds
 from keyvault.connections.models import Connection
 
 # A credential that nobody owns is seen within one period; the promise is 15 minutes.
@@ -23,8 +24,12 @@ def look_soon(*, connection_id: UUID, now: datetime) -> None:
 
 
 def due(now: datetime) -> list[UUID]:
-    """Return the Connections whose look is due, the longest waiting first."""
+    """Return the Connections whose look is due, the longest waiting first.
+
+    Nothing is issued by a destination, so none of it can be listed.
+    """
     rows = Connection.objects.filter(inventory_due_at__lte=now).order_by("inventory_due_at")
+    rows = rows.exclude(provider__in=list(kinds.destination_kinds()))
     return list(rows.values_list("pk", flat=True)[:_AT_ONCE])
 
 

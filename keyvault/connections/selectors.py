@@ -10,9 +10,11 @@ from django.db.models import Count, Q, QuerySet
 
 from approvals.ports import NotVisible
 from keyvault.accounts.models import User
-from keyvault.connections import places
+from keyvault.connections import kinds, places
 from keyvault.connections.context import guard_of
 from keyvault.connections.models import Act, Attempt, AttemptState, Connection
+from keyvault.destinations import registry as registry_of_destinations
+from keyvault.destinations.base import DestinationCapabilities
 from keyvault.plugins import context
 from keyvault.providers import registry
 from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes, Shape, Verified
@@ -80,13 +82,34 @@ def capabilities(connection: Connection) -> Capabilities | None:
     return provider.capabilities(bare_call(connection))
 
 
-def is_unverified(connection: Connection) -> bool:
-    """Say whether the provider was tested on a fake alone, never on the vendor's own server."""
+def destination_capabilities(connection: Connection) -> DestinationCapabilities | None:
+    """Return what a destination can do here, or None where nothing is pushed to or not loaded."""
     try:
-        provider = registry.provider(connection.provider)
+        destination = registry_of_destinations.destination(connection.provider)
+    except registry.UnknownKind:
+        return None
+    return destination.capabilities(bare_call(connection))
+
+
+def target_schema(kind: str) -> Sequence[Field]:
+    """Return the fields of one place at such a destination. Raises UnknownKind."""
+    return registry_of_destinations.destination(kind).target_schema
+
+
+def destination_choices(person: User) -> Sequence[Connection]:
+    """Return the destinations at which a person may ask to have a key laid, as `choices` does."""
+    if not person.is_active:
+        return []
+    return list(_all().filter(provider__in=kinds.destination_kinds()).order_by("title"))
+
+
+def is_unverified(connection: Connection) -> bool:
+    """Say whether the plug-in was tested on a fake alone, never on the vendor's own server."""
+    try:
+        plugin = kinds.registered(connection.provider).plugin
     except registry.UnknownKind:
         return False
-    return isinstance(provider, Verified) and provider.verified_by == "fake"
+    return isinstance(plugin, Verified) and plugin.verified_by == "fake"
 
 
 def renewed_by_hand(ids: Collection[UUID]) -> frozenset[UUID]:
@@ -114,14 +137,24 @@ def providers() -> Sequence[tuple[str, str]]:
     return [(kind, entry.plugin.title) for kind, entry in registry.kinds().items()]
 
 
+def destinations() -> Sequence[tuple[str, str]]:
+    """Return kind and title of every loaded destination."""
+    return [(kind, entry.plugin.title) for kind, entry in registry_of_destinations.kinds().items()]
+
+
+def titles() -> Mapping[str, str]:
+    """Return the title of every loaded provider and destination by kind."""
+    return {kind: entry.plugin.title for kind, entry in kinds.kinds().items()}
+
+
 def config_schema(kind: str) -> Sequence[Field]:
-    """Return the fields of a Connection's settings. Raises registry.UnknownKind."""
-    return registry.provider(kind).config_schema
+    """Return the fields of a Connection's settings. Raises UnknownKind."""
+    return kinds.registered(kind).plugin.config_schema
 
 
 def credential_schema(kind: str) -> Sequence[Field]:
-    """Return the fields of a Connection's admin credential. Raises registry.UnknownKind."""
-    return registry.provider(kind).material_schema
+    """Return the fields of a Connection's admin credential. Raises UnknownKind."""
+    return kinds.registered(kind).plugin.material_schema
 
 
 def options_schema(kind: str) -> Sequence[Field]:

@@ -11,12 +11,11 @@ from django.db import IntegrityError, transaction
 from approvals.ports import Actor
 from keyvault.accounts import selectors as accounts
 from keyvault.audit import ledger
-from keyvault.connections import context
+from keyvault.connections import context, kinds
 from keyvault.connections.drafts import Draft
 from keyvault.connections.models import Connection
 from keyvault.crypto.secret import Secret
 from keyvault.inventory import selectors as inventory
-from keyvault.providers import registry
 from keyvault.vault import sealing
 from keyvault.vault.sealing import Place
 
@@ -158,7 +157,7 @@ def _record(event: str, row: Connection, *, fields: list[str], actor: Actor, now
         now=now,
         fields={
             "revision": row.revision,
-            "provider": registry.registered(row.provider).label,
+            "provider": kinds.registered(row.provider).label,
             "fields": fields,
             "credential": row.credential_fingerprint,
         },

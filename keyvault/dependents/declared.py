@@ -36,14 +36,16 @@ def replace(*, key_id: UUID, wanted: Sequence[Declared], actor: Actor, now: date
 
     What differs in anything is ended and registered anew, because a rotation that
     runs goes on with what it began with. Who is left out and is seen using the key
-    is registered again by its next rotation. Names and agents stand in `wanted`
+    is registered again by its next rotation. Places that keyvault writes to are
+    no part of it: they come and go by approval. Names and agents stand in `wanted`
     once. Raises KeyEnded, NotVisible, services.NameTaken.
     """
     with transaction.atomic(durable=True):
         key = inventory.lock(key_id=key_id)
         if key.state == KeyState.REVOKED:
             raise KeyEnded(f"{key.name} was revoked.")
-        known = {_of(row): row for row in selectors.of_key(key.pk)}
+        rows = [row for row in selectors.of_key(key.pk) if row.connection_id is None]
+        known = {_of(row): row for row in rows}
         kept = known.keys() & set(wanted)
         for one, row in known.items():
             if one not in kept:

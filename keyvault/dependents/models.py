@@ -1,4 +1,4 @@
-"""The table of dependents: every touchpoint that uses a key."""
+"""The table of dependents: every touchpoint that uses a key, and what was pushed to it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,29 @@ class Health(models.TextChoices):
     READS = "reads", "It reads the version from a gateway"
     REPORTS = "reports", "It reports the version by heartbeat"
     BY_HAND = "by_hand", "A person says so"
+    PUSHED = "pushed", "keyvault writes it there and reads it back"
+
+
+class Push(models.TextChoices):
+    """How far a place that keyvault writes to is. WRITING: a call may be under way."""
+
+    NONE = "", "Nothing was written yet"
+    WRITING = "writing", "Being written"
+    THERE = "there", "Written"
+    FAILED = "failed", "Could not be written"
 
 
 class Dependent(models.Model):
-    """One user of a key: an agent that fetches it, or a place that a person looks after.
+    """One user of a key: an agent that fetches it, or a place, pushed to or looked after by a person.
 
     `wave` says in which step of a rollout it moves, 0 first. `cache_s` is how
     long it may go on with a version that it has fetched. `is_discovered`: it was
     seen using the key and nobody has registered it. Nothing is deleted.
+
+    Where `connection` is set, keyvault pushes each version to `target` there, as
+    `request_id` approved. `live_id` is the version that was last seen live at that
+    place, `tried_id` one that was sent there and of which it is not known yet;
+    `server` names the server at which that was.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -30,6 +45,17 @@ class Dependent(models.Model):
     agent = models.ForeignKey(
         "keyvault.Agent", models.PROTECT, null=True, related_name="dependents"
     )
+    connection = models.ForeignKey(
+        "keyvault.Connection", models.PROTECT, null=True, related_name="dependents"
+    )
+    target = models.JSONField(default=dict)
+    request_id = models.UUIDField(null=True)
+    push = models.CharField(max_length=10, choices=Push, default=Push.NONE, blank=True)
+    push_note = models.TextField(blank=True)
+    live_id = models.UUIDField(null=True)
+    tried_id = models.UUIDField(null=True)
+    pushed_at = models.DateTimeField(null=True)
+    server = models.JSONField(default=dict)
     name = models.CharField(max_length=120)
     health = models.CharField(max_length=10, choices=Health)
     wave = models.PositiveSmallIntegerField(default=0)
@@ -53,9 +79,17 @@ class Dependent(models.Model):
             models.CheckConstraint(
                 condition=Q(health__in=Health.values), name="dependent_health_known"
             ),
+            models.UniqueConstraint(
+                fields=["connection", "target"],
+                condition=Q(ended_at=None, connection__isnull=False),
+                name="dependent_place_once",
+            ),
+            models.CheckConstraint(condition=Q(push__in=Push.values), name="dependent_push_known"),
             models.CheckConstraint(
-                condition=Q(agent__isnull=False) | Q(health=Health.BY_HAND),
-                name="dependent_of_nobody_is_by_hand",
+                condition=(Q(agent__isnull=False, connection=None) & ~Q(health=Health.PUSHED))
+                | Q(agent=None, connection=None, health=Health.BY_HAND)
+                | Q(agent=None, connection__isnull=False, health=Health.PUSHED),
+                name="dependent_is_of_one_kind",
             ),
         ]
 

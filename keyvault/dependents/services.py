@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from approvals.ports import Actor, Subject
+from django.db import IntegrityError, transaction
+
+from approvals.ports import Actor, NeedsPerson, Subject, Unfinished
 from keyvault.audit import ledger
-from keyvault.dependents.models import Dependent, Health
+from keyvault.dependents import selectors
+from keyvault.dependents.models import Dependent, Push
+from keyvault.dependents.models import Health as Way
+from keyvault.destinations.base import Health, State
+from keyvault.findings import services as findings
+from keyvault.findings.models import FindingKind
 from keyvault.inventory.models import DeliveryMode, Key
+from keyvault.vault import selectors as versions
+
+if TYPE_CHECKING:
+    from keyvault.connections.models import Connection
+    from keyvault.vault.models import Version
 
 BY_HAND_NAME = "Its owner, by hand"
 
 
 class NameTaken(ValueError):
     """Another dependent of this key has the name, or the agent is one already."""
+
+
+class PlaceTaken(ValueError):
+    """A key is written to this place already; two would overwrite each other."""
 
 
 def register(
@@ -48,6 +65,116 @@ def register(
     return found
 
 
+def register_place(
+    *,
+    key: Key,
+    name: str,
+    connection: Connection,
+    target: Mapping[str, str],
+    wave: int,
+    cache_s: int,
+    request_id: UUID,
+    now: datetime,
+    actor: Actor,
+) -> Dependent:
+    """Register a place that keyvault pushes a key to, as approved; the caller holds the key's row lock.
+
+    Returns what this request has registered already. Raises NameTaken, PlaceTaken.
+    """
+    if made := Dependent.objects.filter(key=key, request_id=request_id).first():
+        return made
+    if Dependent.objects.filter(key=key, name=name, ended_at=None).exists():
+        raise NameTaken(f"{name} is a dependent of {key.name} already.")
+    taken = selectors.at_place(connection.pk, target)
+    if taken is not None:
+        raise PlaceTaken(f"{taken.key.name} is written to this place already.")
+    try:
+        with transaction.atomic():
+            found = Dependent.objects.create(
+                key=key,
+                name=name,
+                connection=connection,
+                target=dict(target),
+                health=Way.PUSHED,
+                wave=wave,
+                cache_s=cache_s,
+                request_id=request_id,
+                created_at=now,
+            )
+    except IntegrityError as error:
+        # Another key was faster, whose row lock is not ours.
+        raise PlaceTaken("Another key is written to this place already.") from error
+    _record("dependent.registered", found, actor, now)
+    return found
+
+
+def note_trying(row: Dependent, version: Version) -> None:
+    """Note that a version may be live at a place from now on, in the caller's transaction."""
+    Dependent.objects.filter(pk=row.pk).update(push=Push.WRITING, push_note="", tried_id=version.pk)
+
+
+def note_failed(row: Dependent, stop: Unfinished, *, actor: Actor, now: datetime) -> None:
+    """Note that a place could not be written, and have the owner know where a person is needed."""
+    Dependent.objects.filter(pk=row.pk).update(push=Push.FAILED, push_note=stop.sentence)
+    if isinstance(stop, NeedsPerson):
+        sentence = f"{row.key.name} cannot be written to {row.name}: {stop.sentence}"
+        _open_finding(row, sentence, actor=actor, now=now)
+
+
+def note_turn(row: Dependent) -> None:
+    """Note that a place is about to be written to, in the caller's transaction."""
+    Dependent.objects.filter(pk=row.pk).update(push=Push.WRITING, push_note="")
+
+
+def note_health(row: Dependent, found: Health, *, actor: Actor, now: datetime) -> None:
+    """Note how a place is with what was written there, in the caller's transaction."""
+    note_left(row, note="" if found.state is State.OK else found.reason)
+    if found.state is State.BAD:
+        sentence = f"{row.name} is not well with {row.key.name}: {found.reason}"
+        _open_finding(row, sentence, actor=actor, now=now)
+
+
+def note_left(row: Dependent, *, note: str) -> None:
+    """Note what was left behind at a place, in the caller's transaction."""
+    Dependent.objects.filter(pk=row.pk).update(push_note=note)
+
+
+def note_there(
+    row: Dependent, version: Version, *, server: Mapping[str, str], actor: Actor, now: datetime
+) -> None:
+    """Note that a version is live at a place, with its ledger line, in the caller's transaction."""
+    Dependent.objects.filter(pk=row.pk).update(
+        push=Push.THERE,
+        push_note="",
+        live_id=version.pk,
+        tried_id=None,
+        pushed_at=now,
+        server=dict(server),
+    )
+    if row.live_id != version.pk:
+        _record("dependent.pushed", row, actor, now, number=version.number)
+    close_finding(row, "It was written there.", now=now)
+
+
+def close_finding(row: Dependent, sentence: str, *, now: datetime) -> None:
+    """Close what was found about a place, in the caller's transaction."""
+    findings.close(
+        kind=FindingKind.PLACE,
+        subject=_subject(row),
+        detail=str(row.pk),
+        sentence=sentence,
+        now=now,
+    )
+
+
+def removed(*, dependent: Dependent, actor: Actor, now: datetime) -> None:
+    """Note that a place holds nothing of ours any more, and end its registration. Idempotent."""
+    if Dependent.objects.filter(pk=dependent.pk).exclude(live_id=None).update(live_id=None):
+        _record("dependent.removed", dependent, actor, now)
+    close_finding(dependent, "It is not written to any more.", now=now)
+    end(dependent=dependent, now=now, actor=actor)
+
+
 def end(*, dependent: Dependent, now: datetime, actor: Actor) -> None:
     """End a registration; what it did stays readable. Idempotent."""
     if Dependent.objects.filter(pk=dependent.pk, ended_at=None).update(ended_at=now):
@@ -63,7 +190,8 @@ def complete(
     is read by hand has a person among its dependents, because no program can say
     that the person has the new value. The caller holds the key's row lock.
     """
-    alive = list(Dependent.objects.filter(key=key, ended_at=None).select_related("agent"))
+    rows = Dependent.objects.filter(key=key, ended_at=None)
+    alive = list(rows.select_related("agent", "connection"))
     known = {row.agent_id for row in alive}
     names = {row.name for row in alive}
     for agent_id, name in users.items():
@@ -74,23 +202,51 @@ def complete(
                     key=key,
                     name=shown,
                     agent_id=agent_id,
-                    health=Health.READS,
+                    health=Way.READS,
                     is_discovered=True,
                     now=now,
                     actor=actor,
                 )
             )
-    if key.delivery_mode == DeliveryMode.REVEAL and not any(row.agent_id is None for row in alive):
-        hand = register(key=key, name=BY_HAND_NAME, health=Health.BY_HAND, now=now, actor=actor)
+    if _needs_a_hand(key, alive):
+        hand = register(key=key, name=BY_HAND_NAME, health=Way.BY_HAND, now=now, actor=actor)
         alive.append(hand)
     return alive
 
 
-def _record(event: str, row: Dependent, actor: Actor, now: datetime) -> None:
+def _needs_a_hand(key: Key, alive: Sequence[Dependent]) -> bool:
+    """Say whether a person may have the value of whom nobody has thought.
+
+    Where all of it is pushed, a value that nobody has looked at is in no hands.
+    """
+    if key.delivery_mode != DeliveryMode.REVEAL:
+        return False
+    if any(row.health == Way.BY_HAND for row in alive):
+        return False
+    is_pushed = any(row.health == Way.PUSHED for row in alive)
+    return not is_pushed or any(version.revealed_at for version in versions.live(key.pk))
+
+
+def _open_finding(row: Dependent, sentence: str, *, actor: Actor, now: datetime) -> None:
+    findings.open(
+        kind=FindingKind.PLACE,
+        subject=_subject(row),
+        detail=str(row.pk),
+        sentence=sentence,
+        now=now,
+        actor=actor,
+    )
+
+
+def _subject(row: Dependent) -> Subject:
+    return Subject("key", str(row.key_id), row.key.name)
+
+
+def _record(event: str, row: Dependent, actor: Actor, now: datetime, **more: int) -> None:
     ledger.record(
         event,
         actor=actor,
-        subject=Subject("key", str(row.key_id), row.key.name),
+        subject=_subject(row),
         now=now,
-        fields={"dependent": row.name, "wave": row.wave, "health": str(row.health)},
+        fields={"dependent": row.name, "wave": row.wave, "health": str(row.health), **more},
     )

@@ -88,7 +88,10 @@ class Destination(Protocol):
         """Return what this destination can do here, without a call to it."""
 
     def check(self, ctx: Context) -> list[Problem]:
-        """Return what stands in the way, by reading only. An empty list means ready."""
+        """Return what stands in the way, by reading only. An empty list means ready.
+
+        Without options it is about the account alone, and says nothing of any place.
+        """
 
     def observe(self, ctx: Context) -> Observed:
         """Return what the place holds now, by reading only.

@@ -33,7 +33,8 @@ class DestinationCapabilities:
     stages: a version can lie beside the live one. cas: the destination itself
     compares before it writes, so that a foreign edit in between is noticed.
     readback: the live value can be read again. consumer_lag_s: seconds until a
-    consumer that reads from there has the new value.
+    consumer that reads from there has the new value. consumer_fetches: no value
+    is written; the consumer is told, and fetches it as whoever has the key does.
     """
 
     stages: bool
@@ -41,6 +42,7 @@ class DestinationCapabilities:
     readback: bool
     consumer_lag_s: float = 0.0
     needs_restart: Restart = Restart.NOTHING
+    consumer_fetches: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,10 +92,15 @@ class Webhook:
     def capabilities(self, ctx: Context) -> DestinationCapabilities:
         """Return announcements and a status, and no comparison at the other end."""
         del ctx
-        return DestinationCapabilities(stages=True, cas=False, readback=True)
+        return DestinationCapabilities(stages=True, cas=False, readback=True, consumer_fetches=True)
 
     def check(self, ctx: Context) -> list[Problem]:
-        """Ask for the status, which proves addresses and secret in both directions."""
+        """Ask for the status, which proves addresses and secret in both directions.
+
+        Without a target there is nothing to ask: a status is about one key.
+        """
+        if not ctx.options:
+            return []
         try:
             _status(ctx)
         except ProviderError as error:

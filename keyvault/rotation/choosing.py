@@ -50,6 +50,10 @@ def extend(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> No
         fields = {"choice": str(saga.Choice.EXTEND), "reason": reason}
         record("rotation.chosen", rotation, actor, now, fields)
         _resume(rotation, actor, now, old_verdict=saga.Old.UNTRIED)
+        # A place that held somebody else's value may have been mended, so it is written to anew.
+        rotation.deliveries.filter(
+            state=DeliveryState.FAILED, has_new=False, dependent__connection__isnull=False
+        ).update(state=DeliveryState.WAITING)
 
 
 def go_on(*, rotation_id: UUID, actor: Actor, now: datetime, request_id: UUID) -> None:

@@ -13,6 +13,7 @@ from approvals import digests, ports
 from approvals.ports import NotVisible
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
+from keyvault.dependents.models import Health
 from keyvault.inventory import access
 from keyvault.inventory.models import KeyPermission
 from keyvault.rotation import choosing, selectors, services
@@ -41,7 +42,7 @@ def extend(*, person: User, rotation_id: UUID, reason: str, now: datetime) -> No
 def confirm(*, person: User, rotation_id: UUID, delivery_id: int, now: datetime) -> None:
     """Say that a dependent which no program can watch has moved. Raises as `roll_back`."""
     found = delivery(person, rotation_id, delivery_id)
-    if found.dependent.agent_id is not None:
+    if found.dependent.health != Health.BY_HAND:
         raise services.WrongMoment(f"{found.dependent.name} says by itself which version it has.")
     choosing.confirm(delivery_id=delivery_id, actor=people.actor(person), now=now)
 

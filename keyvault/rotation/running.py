@@ -14,7 +14,8 @@ from django.db import transaction
 
 from approvals import queue
 from approvals.ports import CannotExecute, Later, NeedsPerson, Run, Unfinished
-from keyvault.rotation import holding, saga, services, sight, steps
+from keyvault.inventory import services as inventory
+from keyvault.rotation import holding, pushes, saga, services, sight, steps
 from keyvault.rotation.models import Rotation
 from keyvault.rotation.saga import Do, Go, State, Wait
 
@@ -28,6 +29,7 @@ _SENTENCES = {
     saga.Cause.OLD_DIED: "The old version of {key} stopped working at the provider too early.",
     saga.Cause.FAILED: "{who} is not well with the new version of {key}.",
     saga.Cause.KEY_ENDED: "{key} was revoked meanwhile.",
+    saga.Cause.BUSY: "A place is still getting the version of {key} that is to be left.",
     saga.Cause.NEEDED: "{who} failed while the old version of {key} was switched off. It works again.",
     saga.Cause.ASKED: "A person asked for it.",
 }
@@ -54,6 +56,8 @@ def _move(rotation_id: UUID, run: Run) -> bool:
     if hear := steps.HEARS.get(found.rotation.state):
         hear(found, run)
         found = sight.look(rotation_id)
+    if pushes.verify(found, steps.errand_of(found, run)):
+        found = sight.look(rotation_id)
     _note_progress(found, run)
     match saga.decide(found.seen):
         case None:
@@ -62,6 +66,9 @@ def _move(rotation_id: UUID, run: Run) -> bool:
             raise Later(seconds)
         case Do(step):
             steps.do(step, found, run)
+        case Go(State.REVOKING) if not _are_all_there(found, run):
+            # What was written over since is to be seen before the next move.
+            return True
         case Go() as way:
             _go(found, way, run)
     return True
@@ -80,6 +87,11 @@ def _resume(found: sight.Sight, run: Run) -> bool:
 def is_over(rotation: Rotation) -> bool:
     """Say whether a held rotation can go on, because those whom it waited for have come."""
     return holding.is_over(sight.where_held(rotation.pk), rotation.cause)
+
+
+def _are_all_there(found: sight.Sight, run: Run) -> bool:
+    """Look at every place once more; a person who let it go on has answered for all of them."""
+    return found.rotation.may_go_on or pushes.are_all_there(found, steps.errand_of(found, run))
 
 
 def _note_progress(found: sight.Sight, run: Run) -> None:
@@ -101,6 +113,8 @@ def _note_progress(found: sight.Sight, run: Run) -> None:
 def _go(found: sight.Sight, way: Go, run: Run, **facts: Any) -> None:  # noqa: ANN401 - columns.
     with transaction.atomic(durable=True):
         run.fence()
+        if way.state is State.CREATING:
+            _require_no_writing(found.rotation)
         services.enter(
             found.rotation,
             way.state,
@@ -111,6 +125,16 @@ def _go(found: sight.Sight, way: Go, run: Run, **facts: Any) -> None:  # noqa: A
             **facts,
         )
     run.reached(f"rotation:{way.state}")
+
+
+def _require_no_writing(rotation: Rotation) -> None:
+    """Raise WrongMoment when a job has begun to write to a place since the look.
+
+    Both take the key's row lock, so that one of them sees the other.
+    """
+    inventory.lock(key_id=rotation.key_id)
+    if sight.is_being_written(rotation):
+        raise services.WrongMoment("A place is just getting the version that is to be left.")
 
 
 def _after_failure(rotation_id: UUID, run: Run, stop: Unfinished) -> None:

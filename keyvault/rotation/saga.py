@@ -65,6 +65,7 @@ __all__ = [
     "decide",
 ]
 
+_UNGIVEN = frozenset({Progress.WAITING, Progress.WRITING})
 _OPEN_TO_GOING_ON = frozenset({State.PROMOTING, State.DRAINING, State.BROWNOUT})
 
 
@@ -76,6 +77,7 @@ class Seen:
     been silent; None where use cannot be observed. is_promoted: the new version is the
     key's current one. may_go_on: a named person has approved to go on whatever is seen.
     is_back: every dependent that had the new version has left it again.
+    is_being_written: the old version is on its way to a place, apart from this rotation.
     can_suspend: the provider can switch the old version off and on. is_suspended: it is
     switched off, perhaps. browned_s: seconds since it is for certain. misses: how many have
     failed without it.
@@ -93,6 +95,7 @@ class Seen:
     wants_back: bool = False
     may_go_on: bool = False
     is_back: bool = True
+    is_being_written: bool = False
     can_suspend: bool = False
     is_suspended: bool = False
     browned_s: float | None = None
@@ -106,6 +109,11 @@ class Seen:
     def waves(self) -> list[int]:
         """Return the waves that somebody stands in, in order."""
         return sorted({part.wave for part in self.parts}) or [0]
+
+    @property
+    def is_last_wave(self) -> bool:
+        """Whether nobody moves after the wave that runs."""
+        return self.wave == self.waves[-1]
 
 
 def decide(seen: Seen) -> Move:
@@ -131,7 +139,7 @@ def choices(seen: Seen) -> frozenset[Choice]:
     found = {Choice.EXTEND}
     if seen.state in REVERSIBLE and seen.old is not Old.INVALID:
         found.add(Choice.ROLL_BACK)
-    is_out = seen.is_promoted and seen.wave == seen.waves[-1]
+    is_out = seen.is_promoted and seen.is_last_wave
     if seen.state in _OPEN_TO_GOING_ON and (is_out or seen.old is Old.INVALID):
         found.add(Choice.GO_ON)
     if seen.state is State.ROLLING_BACK:
@@ -139,8 +147,9 @@ def choices(seen: Seen) -> frozenset[Choice]:
     return frozenset(found)
 
 
-def _planned(_seen: Seen) -> Move:
-    return Go(State.CREATING)
+def _planned(seen: Seen) -> Move:
+    """Begin, unless a place is just getting the version that is to be left."""
+    return _wait_or_hold(seen, Cause.BUSY) if seen.is_being_written else Go(State.CREATING)
 
 
 def _creating(_seen: Seen) -> Move:
@@ -166,7 +175,7 @@ def _promoting(seen: Seen) -> Move:
         return _back_or_hold(seen, Cause.FAILED)
     later = [number for number in seen.waves if number > seen.wave]
     is_label_due = not later and not seen.is_promoted
-    if is_label_due or any(part.progress is Progress.WAITING for part in wave):
+    if is_label_due or any(part.progress in _UNGIVEN for part in wave):
         return Do(Step.PROMOTE)
     if not seen.may_go_on and not all(part.progress in DONE for part in wave):
         return _wait_or_hold(seen, Cause.UNCONFIRMED)
@@ -203,7 +212,8 @@ def _revoke_verified(_seen: Seen) -> Move:
 
 def _rolling_back(seen: Seen) -> Move:
     """Lead everybody back to the old version, and end the new one only when nobody has it."""
-    if seen.key_lives and (seen.is_promoted or any(part.has_new for part in seen.parts)):
+    is_given = any(part.has_new for part in seen.parts) and not seen.may_go_on
+    if seen.key_lives and (seen.is_promoted or is_given):
         return Do(Step.FALL_BACK)
     if seen.key_lives and not seen.is_back and not seen.may_go_on:
         return _wait_or_hold(seen, Cause.UNCONFIRMED)

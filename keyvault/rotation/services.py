@@ -19,6 +19,7 @@ from approvals import queue
 from approvals.ports import Actor, Subject
 from keyvault.agents import selectors as agents
 from keyvault.audit import ledger
+from keyvault.dependents import selectors as who_uses
 from keyvault.dependents import services as dependents
 from keyvault.dependents.models import Dependent
 from keyvault.findings import services as findings
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
 JOB = "rotation.step"
+# The job that writes the current version to a place, apart from any rotation.
+DELIVER = "dependent.deliver"
 # Somebody does on the key's page what is missing, and the held job goes on by itself.
 BY_HAND = frozenset({"intake", "by_hand", "server_changed"})
 CLOCK = Actor("system", "rotation", "Rotation")
@@ -91,7 +94,10 @@ def begin(
     # Whoever fetches the value moves with the key's label, all at once, in the last wave.
     last = max((row.wave for row in users), default=0)
     Delivery.objects.bulk_create(
-        Delivery(rotation=rotation, dependent=row, wave=last) for row in users
+        Delivery(
+            rotation=rotation, dependent=row, wave=row.wave if who_uses.is_written(row) else last
+        )
+        for row in users
     )
     queue.enqueue(kind=JOB, subject_id=rotation.pk)
     fields = {"trigger": str(trigger), "old": current.number, "deploy_id": deploy_id}
@@ -124,7 +130,7 @@ def _terms(users: Sequence[Dependent], trigger: str) -> dict[str, int]:
     return {
         "grace_s": settings.ROTATION_GRACE_SECONDS,
         "quiet_s": settings.ROTATION_QUIET_SECONDS,
-        "overlap_s": max((row.cache_s for row in users), default=0),
+        "overlap_s": max((who_uses.lag_s(row) for row in users), default=0),
         "brownout_s": 0 if is_incident else settings.ROTATION_BROWNOUT_SECONDS,
         "brownout_most": settings.ROTATION_BROWNOUT_FAILURES,
     }
@@ -176,13 +182,20 @@ def enter(
 
 
 def note(
-    delivery: Delivery, state: DeliveryState, *, rotation: Rotation, now: datetime, text: str = ""
+    delivery: Delivery,
+    state: DeliveryState,
+    *,
+    rotation: Rotation,
+    now: datetime,
+    text: str = "",
+    **facts: Any,  # noqa: ANN401 - columns of the row that change with the state.
 ) -> None:
     """Write down how far a dependent is, in the caller's transaction; nothing if it is known."""
     confirmed_at = now if state == DeliveryState.CONFIRMED else None
     # A person may have excused it since it was looked at.
     unmoved = Delivery.objects.filter(pk=delivery.pk, state=delivery.state)
-    if unmoved.update(state=state, note=text, confirmed_at=confirmed_at):
+    if unmoved.update(state=state, note=text, confirmed_at=confirmed_at, **facts):
+        delivery.state = state
         fields = {"dependent": delivery.dependent.name, "state": str(state), "note": text}
         record("rotation.delivered", rotation, CLOCK, now, fields)
 

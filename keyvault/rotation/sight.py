@@ -10,8 +10,10 @@ from uuid import UUID
 
 from django.db import connection
 
+from approvals import queue
 from keyvault.connections import places
 from keyvault.connections import selectors as connections
+from keyvault.dependents import selectors as dependents
 from keyvault.dependents.models import Health
 from keyvault.inventory.models import DeliveryMode, Key, KeyState
 from keyvault.rotation import evidence, services
@@ -40,7 +42,9 @@ def look(rotation_id: UUID) -> Sight:
     """Return what is known of a rotation now, by the database's clock."""
     rotation = Rotation.objects.select_related("key__connection", "key__owner").get(pk=rotation_id)
     old, new = _version(rotation.old_id), _version(rotation.new_id)
-    deliveries = list(rotation.deliveries.select_related("dependent__agent"))
+    deliveries = list(
+        rotation.deliveries.select_related("dependent__agent", "dependent__connection")
+    )
     proofs = evidence.proofs(rotation, deliveries)
     seen = _seen(rotation, new, deliveries, proofs)
     return Sight(rotation, old, new, deliveries, proofs, _with_brownout(seen, rotation, old))
@@ -76,11 +80,12 @@ def _seen(
         ],
         since_s=since_s,
         old=Old(rotation.old_verdict),
-        silent_s=quiet_s if is_observable(rotation.key) else None,
+        silent_s=quiet_s if is_observable(rotation.key, deliveries) else None,
         key_lives=rotation.key.state != KeyState.REVOKED,
         is_promoted=new is not None and new.is_current,
         wants_back=rotation.wants_back,
         may_go_on=rotation.may_go_on,
+        is_being_written=is_being_written(rotation),
         is_back=not any(_has_loaded(one, number, proofs) for one in deliveries),
         browned_s=browned_s,
         misses=rotation.misses,
@@ -109,7 +114,7 @@ def progress(
     state = DeliveryState(delivery.state)
     if state in {DeliveryState.EXCUSED, DeliveryState.WAITING} or number is None:
         return state
-    if delivery.dependent.health == Health.BY_HAND:
+    if delivery.dependent.health in {Health.BY_HAND, Health.PUSHED}:
         return state
     proof = _proof(delivery, proofs)
     if proof is None or proof.number != number:
@@ -120,10 +125,24 @@ def progress(
     return DeliveryState.FAILED if proof.at > since else DeliveryState.RESTARTING
 
 
-def is_observable(key: Key) -> bool:
-    """Say whether use of an old version shows: the provider tells, or it is fetched by API."""
+def is_observable(key: Key, deliveries: Sequence[Delivery]) -> bool:
+    """Say whether use of an old version shows: the provider tells, or all of them fetch it by API."""
     found = connections.capabilities(key.connection)
-    return key.delivery_mode == DeliveryMode.PULL or (found is not None and found.reports_last_use)
+    if found is not None and found.reports_last_use:
+        return True
+    is_written = any(dependents.is_written(one.dependent) for one in deliveries)
+    return key.delivery_mode == DeliveryMode.PULL and not is_written
+
+
+def is_being_written(rotation: Rotation) -> bool:
+    """Say whether a job of its own is just writing the old version to a place."""
+    if rotation.state != State.PLANNED:
+        return False
+    jobs = [
+        queue.newest(kind=services.DELIVER, subject_id=place)
+        for place in dependents.being_written(rotation.key_id)
+    ]
+    return any(job and job[0] in {"ready", "running"} for job in jobs)
 
 
 def _ages(rotation: Rotation) -> tuple[float, float, float | None]:
@@ -143,6 +162,9 @@ def _ages(rotation: Rotation) -> tuple[float, float, float | None]:
 def _has_loaded(delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof]) -> bool:
     if delivery.dependent.health == Health.BY_HAND:
         return delivery.confirmed_at is not None
+    if delivery.dependent.health == Health.PUSHED:
+        # The old version was written there again, and it is not known yet how that went.
+        return delivery.state == DeliveryState.RESTARTING
     proof = _proof(delivery, proofs)
     return number is not None and proof is not None and proof.number == number
 

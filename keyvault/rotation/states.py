@@ -57,6 +57,7 @@ class Cause(StrEnum):
     ASKED = "asked"
     STOPPED = "stopped"
     KEY_ENDED = "key_ended"
+    BUSY = "busy"
     NEEDED = "needed"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from approvals.ports import Run
@@ -18,7 +19,7 @@ from keyvault.connections.calls import Errand, Work, spoken, told
 from keyvault.connections.context import reach
 from keyvault.inventory import changes
 from keyvault.providers.base import Issued, ReportsUse
-from keyvault.rotation import evidence, saga, services, suspending
+from keyvault.rotation import evidence, pushes, saga, services, suspending
 from keyvault.rotation.models import Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State, Step
 from keyvault.rotation.sight import Sight
@@ -31,9 +32,13 @@ if TYPE_CHECKING:
 
 def do(step: Step, sight: Sight, run: Run) -> None:
     """Do one step. Raises Unfinished, NeedsPerson, LostClaim."""
-    errand = Errand(sight.rotation.key, sight.rotation.request_id, run, services.CLOCK)
-    _STEPS[step](sight, errand)
+    _STEPS[step](sight, errand_of(sight, run))
     run.reached(f"rotation:{step}")
+
+
+def errand_of(sight: Sight, run: Run) -> Errand:
+    """Return what every step of a rotation is done for."""
+    return Errand(sight.rotation.key, sight.rotation.request_id, run, services.CLOCK)
 
 
 def listen(sight: Sight, run: Run) -> None:
@@ -46,7 +51,7 @@ def listen(sight: Sight, run: Run) -> None:
         return
     since = rotation.quiet_since or rotation.since
     used_at = evidence.reads_of_old(rotation, old.number, sight.deliveries, since=since)
-    errand = Errand(rotation.key, rotation.request_id, run, services.CLOCK)
+    errand = errand_of(sight, run)
     is_used = used_at is not None or _is_used_there(errand, old, since)
     with errand.writing():
         mine = Rotation.objects.filter(pk=rotation.pk, state=State.DRAINING)
@@ -59,7 +64,7 @@ def count(sight: Sight, run: Run) -> None:
     rotation, old = sight.rotation, sight.old
     if old is None or rotation.brownout_at is None:
         return
-    errand = Errand(rotation.key, rotation.request_id, run, services.CLOCK)
+    errand = errand_of(sight, run)
     is_used_there = _is_used_there(errand, old, rotation.brownout_at)
     suspending.count(sight, is_used_there=is_used_there, errand=errand)
 
@@ -97,26 +102,31 @@ def _validate(sight: Sight, errand: Errand) -> None:
 
 
 def _stage(sight: Sight, errand: Errand) -> None:
+    pushes.stage(sight, errand)
     with errand.writing():
         services.enter(sight.rotation, State.STAGED, now=errand.now)
 
 
 def _promote(sight: Sight, errand: Errand) -> None:
-    """Move the key's label, which gives the new version to everybody who fetches it."""
-    if not sight.seen.is_promoted:
+    """Give the wave its version: the key's label to all who fetch it, then place by place."""
+    if sight.seen.is_promoted:
+        with errand.writing():
+            _give(sight, errand)
+    elif sight.seen.is_last_wave:
         issuing.put_into_use(errand, on_promoted=lambda _: _give(sight, errand))
-        return
-    with errand.writing():
-        _give(sight, errand)
+    pushes.promote(sight, errand)
 
 
 def _give(sight: Sight, errand: Errand) -> None:
-    """Note that the wave has the new version, in the transaction that gives it."""
-    waiting = Delivery.objects.filter(
-        rotation=sight.rotation, wave=sight.rotation.wave, state=DeliveryState.WAITING
-    )
+    """Note that whoever fetches has the new version, in the transaction that gives it."""
+    waiting = _fetching(sight).filter(wave=sight.rotation.wave, state=DeliveryState.WAITING)
     waiting.update(state=DeliveryState.RESTARTING, has_new=True, given_at=Now())
     Rotation.objects.filter(pk=sight.rotation.pk, promoted_at=None).update(promoted_at=errand.now)
+
+
+def _fetching(sight: Sight) -> QuerySet[Delivery]:
+    """Return the parts of those that nothing is written to."""
+    return Delivery.objects.filter(rotation=sight.rotation, dependent__connection=None)
 
 
 def _try_old(sight: Sight, errand: Errand) -> None:
@@ -136,6 +146,7 @@ def _revoke_old(sight: Sight, errand: Errand) -> None:
 
 
 def _finish(sight: Sight, errand: Errand) -> None:
+    pushes.tidy(sight, sight.new, errand)
     with errand.writing():
         changes.rotated(
             key_id=sight.rotation.key_id,
@@ -151,9 +162,10 @@ def _fall_back(sight: Sight, errand: Errand) -> None:
     with told(), errand.writing():
         if sight.seen.is_promoted and sight.old is not None:
             vault.fall_back(version_id=sight.old.pk, now=errand.now, actor=errand.actor)
-        given = Delivery.objects.filter(rotation=sight.rotation, has_new=True)
-        given.update(has_new=False, state=DeliveryState.RESTARTING)
-        Rotation.objects.filter(pk=sight.rotation.pk).update(since=Now())
+        given = _fetching(sight).filter(has_new=True)
+        if given.update(has_new=False, state=DeliveryState.RESTARTING) or sight.seen.is_promoted:
+            Rotation.objects.filter(pk=sight.rotation.pk).update(since=Now())
+    pushes.lead_back(sight, errand)
 
 
 def _revoke_new(sight: Sight, errand: Errand) -> None:
@@ -166,6 +178,7 @@ def _revoke_new(sight: Sight, errand: Errand) -> None:
             now=errand.now,
         )
 
+    pushes.tidy(sight, sight.old, errand)
     _end(sight.new or versions.pending(errand.key.pk), errand, back)
 
 

@@ -20,6 +20,7 @@ from keyvault.accounts import selectors as people
 from keyvault.actions import about_keys, change_connection
 from keyvault.connections import checks, intake, selectors
 from keyvault.connections.drafts import BadDraft
+from keyvault.dependents import selectors as dependents
 from keyvault.findings import selectors as findings
 from keyvault.inventory import access
 from keyvault.rotation import selectors as rotations
@@ -36,7 +37,7 @@ FORM, HAND = "keyvault/connections/form.html", "keyvault/connections/by_hand.htm
 def connections(request: HttpRequest) -> HttpResponse:
     """List every Connection with its state."""
     person = sessions.person(request)
-    titles = dict(selectors.providers())
+    titles = selectors.titles()
     found = selectors.connections()
     flagged = findings.by_subject("connection", [str(row.pk) for row in found])
     rows = [
@@ -60,9 +61,11 @@ def connection(request: HttpRequest, slug: str) -> HttpResponse:
     row = selectors.get(slug)
     context = _frame(person) | {
         "connection": row,
-        "provider": dict(selectors.providers()).get(row.provider, row.provider),
+        "provider": selectors.titles().get(row.provider, row.provider),
         "settings": _settings(row),
         "capabilities": selectors.capabilities(row),
+        "writes": selectors.destination_capabilities(row),
+        "places": dependents.places_at(row.pk),
         "is_unverified": selectors.is_unverified(row),
         "problems": selectors.problems(row),
         "findings": findings.for_subject("connection", str(row.pk)),
@@ -90,10 +93,13 @@ def check(request: HttpRequest, slug: str) -> HttpResponse:
 @sensitive_post_parameters()
 @sensitive_variables()
 def new(request: HttpRequest) -> HttpResponse:
-    """Choose a provider, then fill in the form and ask for a Connection."""
+    """Choose a provider or a destination, then fill in the form and ask for a Connection."""
     kind = request.POST.get("provider") or request.GET.get("provider", "")
-    if kind not in dict(selectors.providers()):
-        context = _frame(sessions.person(request)) | {"providers": selectors.providers()}
+    if kind not in selectors.titles():
+        context = _frame(sessions.person(request)) | {
+            "providers": selectors.providers(),
+            "destinations": selectors.destinations(),
+        }
         return render(request, "keyvault/connections/choose.html", context)
     return _form(request, ConnectionForm(request.POST or None, kind=kind))
 
@@ -199,7 +205,7 @@ def _page(
     context = _frame(sessions.person(request)) | {
         "form": form,
         "kind": form.kind,
-        "provider": dict(selectors.providers())[form.kind],
+        "provider": selectors.titles()[form.kind],
         "before": form.before,
         "checked": checked,
         "show_errors": status == UNPROCESSABLE,

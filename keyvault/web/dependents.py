@@ -1,4 +1,4 @@
-"""Who uses a key: the form that registers a dependent, and the end of a registration."""
+"""Who uses a key: the list, the form that registers a dependent, and the end of a registration."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from keyvault.audit.reads import selectors as reads
 from keyvault.dependents import selectors
 from keyvault.inventory import access
 from keyvault.usage import loaded
+from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
     from keyvault.accounts.models import User
@@ -111,10 +112,14 @@ def new(request: HttpRequest, name: str) -> HttpResponse:
 def end(request: HttpRequest, name: str, dependent_id: UUID) -> HttpResponse:
     """End a registration; what it did stays readable."""
     person = sessions.person(request)
-    ended = name_dependent.end(
-        person=person, key=name, dependent_id=dependent_id, now=timezone.now()
-    )
-    messages.success(request, f"The next rotation does not wait for {ended.name}.")
+    try:
+        ended = name_dependent.end(
+            person=person, key=name, dependent_id=dependent_id, now=timezone.now()
+        )
+    except name_dependent.NotNameable as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, f"The next rotation does not wait for {ended.name}.")
     return redirect("key-dependents", name)
 
 
@@ -127,10 +132,13 @@ def rows(person: User, key: Key, *, now: datetime) -> list[Row]:
     read = reads.last_of(key.pk, _agents(found, "reads"), since=now - LATELY)
     said = loaded.newest(key.pk, _agents(found, "reports"))
     names = agents.names_seen(person, _agents(found, "reads", "reports"))
+    live = versions.by_ids([one.live_id for one in found if one.live_id])
     rows = []
     for one in found:
         agent = one.agent
-        if agent is None:
+        if there := live.get(one.live_id) if one.live_id else None:
+            rows.append(Row(one, is_seen=False, number=there.number, at=one.pushed_at))
+        elif agent is None:
             rows.append(Row(one, is_seen=False))
         elif report := said.get(agent.pk):
             rows.append(

@@ -80,7 +80,7 @@ def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
 def _lane(delivery: Delivery, rotation: Rotation, new: Version | None, now: datetime) -> Lane:
     """Return one lane. A person confirms what no program can watch, and skips what is behind."""
     is_open = rotation.ended_at is None
-    is_by_hand = delivery.dependent.agent_id is None
+    is_by_hand = delivery.dependent.health == "by_hand"
     is_asked = delivery.state in {"restarting", "writing", "failed"}
     return Lane(
         delivery,

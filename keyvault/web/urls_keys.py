@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path, re_path
 
-from keyvault.web import dependents, key_changes, key_page, keys, requests_new, reveal, rotations
+from keyvault.web import (
+    dependents,
+    key_changes,
+    key_page,
+    keys,
+    places,
+    requests_new,
+    reveal,
+    rotations,
+)
 
 urlpatterns = [
     re_path(r"^(?P<address>keys(?:/.*)?(?:\.\.|//).*)$", keys.odd, name="key-odd"),
@@ -29,6 +38,13 @@ urlpatterns = [
         dependents.end,
         name="dependent-end",
     ),
+    path("keys/<slug:name>/places/new/", places.new, name="place-new"),
+    path(
+        "keys/<slug:name>/places/<uuid:dependent_id>/write/",
+        places.write_again,
+        name="place-write",
+    ),
+    path("keys/<slug:name>/places/<uuid:dependent_id>/remove/", places.remove, name="place-remove"),
     path("keys/<slug:name>/change/", key_changes.change, name="key-change"),
     path("keys/<slug:name>/revoke/", keys.revoke, name="key-revoke"),
     path("keys/<slug:name>/rotate/", rotations.rotate, name="key-rotate"),

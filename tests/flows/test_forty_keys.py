@@ -113,7 +113,7 @@ def at_work(stack: Stack, name: str, secret: str) -> Iterator[Program]:
         text=True,
     )
     try:
-        process.stdin.write(json.dumps({name: secret}) + "\n")
+        process.stdin.write(json.dumps({"agents": {name: secret}, "shelves": []}) + "\n")
         process.stdin.flush()
         yield Program(process)
     finally:

@@ -1,8 +1,9 @@
 """Rotate a real PostgreSQL role and a real Valkey user under load: `./kv bench rotation`.
 
 A whole demo is started, with its own target servers. Consumers use each key all
-the time and follow its version through the gateway; not one of their requests
-may meet a dead credential. Both keys are rotated side by side; with `--kill` the
+the time and follow its version through the gateway, or in the env files and the
+OpenBao secret where keyvault lays it; not one of their requests may meet a dead
+credential. Both keys are rotated side by side; with `--kill` the
 worker is ended by SIGKILL in each rotation.
 """
 
@@ -21,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keyvault.launcher.installation import ROOT
+from tests.load import openbao
 from tests.servers import Stack, free_port
 
 TERMS = {"KEYVAULT_ROTATION_GRACE_SECONDS": "120", "KEYVAULT_ROTATION_QUIET_SECONDS": "1"}
@@ -36,9 +38,16 @@ def main() -> None:
     parser.add_argument("--kill", action="store_true", help="the worker, in each rotation")
     parser.add_argument("--rate", type=float, default=20, help="requests a second of each")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="kv-rotation-") as home, _stack(Path(home)) as stack:
-        agents = run(stack, "make", str(given.consumers))
-        ends, counts = measure(stack, agents, given.rotations, given.rate, with_kills=given.kill)
+    with (
+        tempfile.TemporaryDirectory(prefix="kv-rotation-") as home,
+        openbao.running(Path(home) / "bao", free_port(), free_port()) as bao,
+        _stack(Path(home)) as stack,
+    ):
+        said = {"agents": run(stack, "rotating", "make", str(given.consumers))}
+        token = bao.root.headers["X-Vault-Token"]
+        shelves = run(stack, "laying", f"{home}/files", bao.url, token)
+        users = {key: said | {"shelves": shelves[key]} for key in KEYS}
+        ends, counts = measure(stack, users, given.rotations, given.rate, with_kills=given.kill)
     show(ends, counts)
     failed = sum(count["failed"] for count in counts.values())
     if failed or any(end["state"] != "completed" for found in ends.values() for end in found):
@@ -48,7 +57,9 @@ def main() -> None:
 @contextmanager
 def _stack(home: Path):
     # The environment of this process is kept out of a stack.
-    settings = TERMS | NOT_SLOWED
+    files = home / "files"
+    files.mkdir(mode=0o700)
+    settings = TERMS | NOT_SLOWED | {"KEYVAULT_ENV_FILE_ROOTS": str(files)}
     stack = Stack(home / "data", home / "keys", free_port(), ("--demo",), settings)
     try:
         yield stack.start()
@@ -57,14 +68,14 @@ def _stack(home: Path):
 
 
 def measure(
-    stack: Stack, agents: dict[str, str], rotations: int, rate: float, *, with_kills: bool
+    stack: Stack, users: dict[str, dict], rotations: int, rate: float, *, with_kills: bool
 ) -> tuple[dict[str, list[dict]], dict[str, Counter]]:
     """Rotate both keys side by side under load; return how each rotation ended, and the counts."""
-    consumers = {key: _consumers(stack, key, agents, rate) for key in KEYS}
+    consumers = {key: _consumers(stack, key, users[key], rate) for key in KEYS}
     time.sleep(3)
     ends = {key: [] for key in KEYS}
     for number in range(rotations):
-        running = {key: _start(stack, "rotate", key) for key in KEYS}
+        running = {key: _start(stack, "rotating", "rotate", key) for key in KEYS}
         if with_kills:
             # Another moment of the rotation each time, over all that it takes.
             time.sleep(1 + 6 * number / rotations)
@@ -80,11 +91,11 @@ def measure(
 
 
 def run(stack: Stack, *words: str) -> dict:
-    """Run `tests.load.rotating` inside the installation and return what it printed."""
+    """Run a module of `tests.load` inside the installation and return what it printed."""
     process = _start(stack, *words)
     output, _ = process.communicate()
     if process.returncode:
-        raise SystemExit(f"tests.load.rotating {' '.join(words)} failed")
+        raise SystemExit(f"tests.load.{words[0]} failed")
     return json.loads(output)
 
 
@@ -112,9 +123,7 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _consumers(
-    stack: Stack, key: str, agents: dict[str, str], rate: float
-) -> subprocess.Popen[str]:
+def _consumers(stack: Stack, key: str, users: dict, rate: float) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "tests.load.consumers", key, str(rate)],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "KEYVAULT_URL": stack.url},
@@ -122,14 +131,14 @@ def _consumers(
         stdout=subprocess.PIPE,
         text=True,
     )
-    process.stdin.write(json.dumps(agents) + "\n")
+    process.stdin.write(json.dumps(users) + "\n")
     process.stdin.flush()
     return process
 
 
-def _start(stack: Stack, *words: str) -> subprocess.Popen[str]:
+def _start(stack: Stack, module: str, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "tests.load.rotating", *words],
+        [sys.executable, "-P", "-m", f"tests.load.{module}", *words],
         env={**os.environ, **stack.environment(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,

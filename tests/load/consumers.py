@@ -1,6 +1,7 @@
 """Programs that use a key all the time and follow it: `python -m tests.load.consumers KEY RATE`.
 
-Each agent of the list on standard input (JSON: name to secret) holds one
+The first line on standard input is JSON: "agents" (name to secret) and "shelves"
+(see `tests.load.shelves`). Each agent holds one
 connection to the key's own server and sends requests over it. It asks its
 gateway for the key now and then, opens a new connection when the version has
 moved, closes the old one, and says by heartbeat which version it uses. Ends
@@ -24,6 +25,7 @@ from redis.exceptions import RedisError
 
 from keyvault.client import AsyncClient, Away, BadIdentity, Refused
 from keyvault.client.values import Value
+from tests.load import shelves
 
 BEAT_S, REFRESH_S = 1.0, 0.5
 
@@ -163,13 +165,17 @@ class Consumer:
 async def main() -> None:
     """Work until standard input closes."""
     key, rate = sys.argv[1], float(sys.argv[2])
-    agents = json.loads(sys.stdin.readline())
+    said = json.loads(sys.stdin.readline())
+    agents = said["agents"]
     count, stop = Counter(), asyncio.Event()
     consumers = [Consumer(name, secret, key, rate, count) for name, secret in agents.items()]
     step = 1 / rate / len(consumers)
     async with asyncio.TaskGroup() as group:
         for number, one in enumerate(consumers):
             group.create_task(one.work(stop, 1 + number * step))
+        for one in said["shelves"]:
+            reader = shelves.Reader(shelves.shelf(one), opened, rate, count)
+            group.create_task(reader.work(stop, (psycopg.Error, RedisError, OSError)))
         await asyncio.to_thread(sys.stdin.read)
         stop.set()
     sys.stdout.write(json.dumps(count))

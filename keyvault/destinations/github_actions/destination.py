@@ -37,6 +37,7 @@ class GitHubActions:
 
     kind: ClassVar[str] = "github_actions"
     title: ClassVar[str] = "GitHub Actions secret"
+    verified_by: ClassVar[str] = "fake"
     config_schema: ClassVar[Sequence[Field]] = schema.CONFIG
     material_schema: ClassVar[Sequence[Field]] = schema.MATERIAL
     target_schema: ClassVar[Sequence[Field]] = schema.TARGET
@@ -53,7 +54,12 @@ class GitHubActions:
         )
 
     def check(self, ctx: Context) -> list[Problem]:
-        """Read the public key, the secrets' times and the mark. Rights to write do not show."""
+        """Read the public key, the secrets' times and the mark. Rights to write do not show.
+
+        All of these are of a repository, which only a target names.
+        """
+        if not ctx.options:
+            return []
         try:
             repository = Repository.read(ctx)
             repository.public_key()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from threading import Barrier, Thread
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -18,6 +20,9 @@ from keyvault.destinations.testing.calls import (
     traces_of,
     verify,
 )
+
+if TYPE_CHECKING:
+    from keyvault.plugins.context import Call
 
 KIND = re.compile(r"[a-z][a-z0-9_]{1,39}")
 
@@ -225,6 +230,11 @@ class Effects:
             verify(bench, version)
         assert able(bench) == able(bench)
         assert bench.state() == before
+
+    def test_a_check_without_a_place_is_about_the_account_alone(self, bench: Bench) -> None:
+        """A Connection is checked before anything is pushed there."""
+        account = replace(cast("Call", bench.call()), options={})
+        assert bench.destination.check(account) == []
 
     def test_its_forms_are_sound(self, bench: Bench) -> None:
         """One name for one field, a kind that fits a column, and secrets among the material only."""

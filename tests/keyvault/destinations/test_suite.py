@@ -14,6 +14,7 @@ from keyvault.destinations.base import (
     Field,
     Health,
     Misconfigured,
+    Problem,
     ProviderError,
     State,
     Transient,
@@ -210,6 +211,11 @@ class AlwaysWell(Memory):
         return Health(State.OK)
 
 
+class NeedsAPlaceToBeChecked(Memory):
+    def check(self, ctx):
+        return super().check(ctx) if ctx.options else [Problem("Where?", "Name a place.")]
+
+
 class AsksForASecretInTheOpen(Memory):
     config_schema = (Field("token", "Token", kind="secret"),)
 
@@ -246,6 +252,7 @@ BROKEN = [
     (WritesWhenAsked, "reads_change_nothing"),
     (AlwaysWell, "a_version_goes_from_nothing_to_live"),
     (AlwaysWell, "the_next_version_takes_over"),
+    (NeedsAPlaceToBeChecked, "a_check_without_a_place_is_about_the_account_alone"),
     (AsksForASecretInTheOpen, "its_forms_are_sound"),
 ]
 

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("keyvault", "0017_rotations"),
+        ("keyvault", "0018_pushed_places"),
     ]
 
     operations = [

@@ -1,0 +1,47 @@
+"""What the acts on places share: how a destination and a target read to those who approve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from approvals.ports import Change
+from keyvault.connections import places, selectors
+from keyvault.connections.models import Connection
+from keyvault.plugins.loading import UnknownKind
+
+PROTECTED = frozenset({"yes"})
+
+
+def attributes(
+    key: Mapping[str, frozenset[str]], connection: Connection
+) -> dict[str, frozenset[str]]:
+    """Return what policies match on: the key's attributes, and where its value is to lie.
+
+    A place in a protected environment makes the act a protected one.
+    """
+    serves = connection.environment
+    is_protected = serves is not None and serves.protected
+    return {
+        **key,
+        "destination": frozenset({connection.provider}),
+        "protected": PROTECTED if is_protected else key["protected"],
+    }
+
+
+def rows(connection: Connection, target: Mapping[str, str], *, is_new: bool) -> tuple[Change, ...]:
+    """Return the rows of a plan that name a place, as it will be or as it is.
+
+    Settings whose plug-in is gone go by their names.
+    """
+    try:
+        labels = {entry.name: entry.label for entry in selectors.target_schema(connection.provider)}
+    except UnknownKind:
+        labels = {}
+    facts = {"Destination": f"{connection.title} ({address(connection)})"}
+    facts |= {labels.get(name, name): value for name, value in target.items() if value}
+    return tuple(Change(label, "" if is_new else fact, fact) for label, fact in facts.items())
+
+
+def address(connection: Connection) -> str:
+    """Return where a destination leads, in one word."""
+    return places.named(places.leads_to(connection))

@@ -1,0 +1,154 @@
+"""The part of a rotation at places that keyvault writes to: stage, promote, verify, lead back.
+
+One place that fails does not keep the others of its wave from being written;
+the failure is raised when all have been tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
+
+from django.db.models.functions import Now
+
+from approvals.ports import NeedsPerson, Unfinished
+from keyvault.connections.calls import Errand
+from keyvault.dependents import pushing
+from keyvault.dependents import services as dependents
+from keyvault.dependents.pushing import Foreign
+from keyvault.destinations.base import State as Health
+from keyvault.rotation import services
+from keyvault.rotation.models import Delivery, DeliveryState
+from keyvault.rotation.saga import State
+from keyvault.rotation.sight import Sight
+
+if TYPE_CHECKING:
+    from keyvault.vault.models import Version
+
+_ASKED_IN = frozenset({State.PROMOTING, State.DRAINING, State.BROWNOUT, State.ROLLING_BACK})
+_NOT_WRITTEN = (DeliveryState.WAITING, DeliveryState.WRITING)
+_NOT_PROVED = (DeliveryState.RESTARTING, DeliveryState.FAILED)
+_MEANS = {
+    Health.OK: DeliveryState.CONFIRMED,
+    Health.PENDING: DeliveryState.RESTARTING,
+    Health.BAD: DeliveryState.FAILED,
+}
+
+
+def stage(sight: Sight, errand: Errand) -> None:
+    """Lay the new version beside the live one at every place, before anything moves.
+
+    Raises Unfinished, NeedsPerson.
+    """
+    version = _the(sight.new)
+    _each(_pushed(sight), lambda one: pushing.stage(one.dependent, version, errand))
+
+
+def promote(sight: Sight, errand: Errand) -> None:
+    """Make the new version live at the places of this wave that do not have it. Idempotent.
+
+    A foreign value stays, and is a failure of the place. Raises Unfinished, NeedsPerson, LostClaim.
+    """
+    version, wave = _the(sight.new), sight.rotation.wave
+    rows = [one for one in _pushed(sight, _NOT_WRITTEN) if one.wave == wave]
+
+    def give(one: Delivery) -> None:
+        # It may have the new version as soon as the call begins.
+        with errand.writing():
+            services.note(
+                one, DeliveryState.WRITING, rotation=sight.rotation, now=errand.now, has_new=True
+            )
+        _write(one, version, sight, errand, has_new=True, given_at=Now())
+
+    _each(rows, give)
+
+
+def lead_back(sight: Sight, errand: Errand) -> None:
+    """Make the old version live again wherever the new one was written. Idempotent.
+
+    Raises Unfinished, NeedsPerson, LostClaim.
+    """
+    version = _the(sight.old)
+    rows = [one for one in _pushed(sight) if one.has_new]
+    _each(rows, lambda one: _write(one, version, sight, errand, has_new=False))
+
+
+def verify(sight: Sight, errand: Errand) -> bool:
+    """Ask the places that are not known to be well with their version; say whether any was asked.
+
+    Raises Unfinished, NeedsPerson, LostClaim.
+    """
+    is_back = sight.rotation.state == State.ROLLING_BACK
+    if sight.rotation.state not in _ASKED_IN:
+        return False
+    states = (DeliveryState.RESTARTING,) if is_back else _NOT_PROVED
+    rows = [one for one in _pushed(sight, states) if one.has_new is not is_back]
+    _each(rows, lambda one: _ask(one, _the(sight.old if is_back else sight.new), sight, errand))
+    return bool(rows)
+
+
+def are_all_there(sight: Sight, errand: Errand) -> bool:
+    """Ask every place once more before the old version ends, and note who does not have the new one.
+
+    Raises Unfinished, NeedsPerson, LostClaim.
+    """
+    rows = _pushed(sight, (DeliveryState.CONFIRMED,))
+    found = [_ask(one, _the(sight.new), sight, errand) for one in rows]
+    return all(state is Health.OK for state in found)
+
+
+def tidy(sight: Sight, keep: Version | None, errand: Errand) -> None:
+    """Remove what was staged. What stays is no credential of worth, so it stops nothing. Raises LostClaim."""
+    if keep is None:
+        return
+    for one in _pushed(sight):
+        try:
+            pushing.cleanup(one.dependent, keep, errand)
+        except Unfinished as stop:
+            text = f"What was staged could not be removed. {stop.sentence}"
+            with errand.writing():
+                dependents.note_left(one.dependent, note=text)
+
+
+def _write(one: Delivery, version: Version, sight: Sight, errand: Errand, **facts: object) -> None:
+    """Write a version to one place; a foreign value there stays, and is a failure of the place."""
+    state, text = DeliveryState.RESTARTING, ""
+    try:
+        pushing.promote(one.dependent, version, errand)
+    except Foreign as stop:
+        state, text, facts = DeliveryState.FAILED, stop.sentence, {"has_new": False}
+    with errand.writing():
+        services.note(one, state, rotation=sight.rotation, now=errand.now, text=text, **facts)
+
+
+def _ask(one: Delivery, version: Version, sight: Sight, errand: Errand) -> Health:
+    """Read one place, and write down what is new of it."""
+    found = pushing.verify(one.dependent, version, errand)
+    state = _MEANS[found.state]
+    if (state, found.reason) != (one.state, one.note):
+        with errand.writing():
+            services.note(one, state, rotation=sight.rotation, now=errand.now, text=found.reason)
+    return found.state
+
+
+def _pushed(sight: Sight, states: Collection[str] = DeliveryState.values) -> list[Delivery]:
+    return [one for one in sight.deliveries if one.dependent.connection_id and one.state in states]
+
+
+def _each(rows: Iterable[Delivery], act: Callable[[Delivery], object]) -> None:
+    """Do something for each, then raise the first failure with the name of whom it befell."""
+    first: Unfinished | None = None
+    for one in rows:
+        try:
+            act(one)
+        except Unfinished as stop:
+            kind = NeedsPerson if isinstance(stop, NeedsPerson) else Unfinished
+            first = first or kind(stop.code, f"{one.dependent.name}: {stop.sentence}")
+    if first is not None:
+        raise first
+
+
+def _the(version: Version | None) -> Version:
+    if version is None:
+        raise ValueError("A rotation that writes to places has both versions.")
+    return version
