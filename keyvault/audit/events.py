@@ -68,6 +68,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "version.adopted": frozenset({"number", "remote_id", "fields"}),
     "version.promoted": frozenset({"number", "remote_id", "previous"}),
     "version.fell_back": frozenset({"number", "remote_id", "previous"}),
+    "version.suspended": frozenset({"number", "remote_id"}),
+    "version.resumed": frozenset({"number", "remote_id"}),
     "version.revoked": frozenset({"number", "remote_id", "cause"}),
     "version.destroyed": frozenset({"number", "fields", "cause"}),
     "secret.opened": frozenset({"number", "fields", "purpose", "digest"}),

@@ -100,6 +100,8 @@ SENTENCES: Mapping[str, str] = {
     "version.adopted": "A value that people brought became version {number} of {subject}.",
     "version.promoted": "Version {number} of {subject} became current.",
     "version.fell_back": "Version {number} of {subject} is current again.",
+    "version.suspended": "Version {number} of {subject} is switched off at the provider.",
+    "version.resumed": "Version {number} of {subject} is switched on again at the provider.",
     "version.revoked": "Version {number} of {subject} was revoked.",
     "version.destroyed": "Version {number} of {subject} was destroyed.",
     "secret.opened": "{actor} opened version {number} of {subject} for {purpose}.",

@@ -87,7 +87,7 @@ def _believed(connection: Connection) -> dict[str, Version]:
     """Return what must be alive where the Connection leads now, by the provider's identity."""
     return {
         version.remote_id: version
-        for version in versions.in_use_through(connection.pk)
+        for version in versions.expected_through(connection.pk)
         if places.is_within_reach(version, connection)
     }
 

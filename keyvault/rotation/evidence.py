@@ -41,6 +41,14 @@ def proofs(rotation: Rotation, deliveries: Sequence[Delivery]) -> dict[UUID, Pro
     }
 
 
+def readers_of_old(
+    rotation: Rotation, number: int, deliveries: Sequence[Delivery], *, since: datetime
+) -> frozenset[UUID]:
+    """Return the agents among the dependents that have read the old version since a moment."""
+    readers = _agents(deliveries, *Health.values)
+    return frozenset(reads.last_of(rotation.key_id, readers, since=since, number=number))
+
+
 def reads_of_old(
     rotation: Rotation, number: int, deliveries: Sequence[Delivery], *, since: datetime
 ) -> datetime | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from keyvault.rotation.moves import DONE
 from keyvault.rotation.saga import Seen
-from keyvault.rotation.states import Cause, Progress, State
-
-_COME = frozenset({Progress.CONFIRMED, Progress.EXCUSED})
+from keyvault.rotation.states import Cause, State
 
 
 def is_over(where: Seen, cause: str) -> bool:
@@ -16,4 +15,4 @@ def is_over(where: Seen, cause: str) -> bool:
     """
     if where.state is not State.PROMOTING or cause != Cause.UNCONFIRMED:
         return False
-    return where.key_lives and all(part.progress in _COME for part in where.in_wave())
+    return where.key_lives and all(part.progress in DONE for part in where.in_wave())

@@ -21,6 +21,7 @@ class RotationState(models.TextChoices):
     STAGED = "staged", "Staging"
     PROMOTING = "promoting", "Rolling out"
     DRAINING = "draining", "Draining"
+    BROWNOUT = "brownout", "Brown-out"
     REVOKING = "revoking", "Revoking"
     REVOKE_VERIFIED = "revoke_verified", "Revoking"
     COMPLETED = "completed", "Done"
@@ -60,7 +61,8 @@ class Rotation(models.Model):
     `request_id` is the request that covers it: its own, or the one that created
     the key and approved its cadence. `slot` is the due time that a schedule
     served, so that no schedule serves it twice. `held_from` is where a held one
-    goes on. `old_id` and `new_id` are versions of the key.
+    goes on. `old_id` and `new_id` are versions of the key. `brownout_at` is when the old
+    one was switched off for a while, `misses` how many have failed since.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -81,6 +83,8 @@ class Rotation(models.Model):
     new_id = models.UUIDField(null=True)
     old_verdict = models.CharField(max_length=10, default="untried")
     quiet_since = models.DateTimeField(null=True)
+    brownout_at = models.DateTimeField(null=True)
+    misses = models.PositiveIntegerField(default=0)
     wants_back = models.BooleanField(default=False)
     may_go_on = models.BooleanField(default=False)
     terms = models.JSONField(default=dict)

@@ -25,6 +25,7 @@ from keyvault.rotation.sight import Sight
 if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
+_ASKED_IN = frozenset({State.PROMOTING, State.DRAINING, State.BROWNOUT, State.ROLLING_BACK})
 _NOT_WRITTEN = (DeliveryState.WAITING, DeliveryState.WRITING)
 _NOT_PROVED = (DeliveryState.RESTARTING, DeliveryState.FAILED)
 _MEANS = {
@@ -78,7 +79,7 @@ def verify(sight: Sight, errand: Errand) -> bool:
     Raises Unfinished, NeedsPerson, LostClaim.
     """
     is_back = sight.rotation.state == State.ROLLING_BACK
-    if sight.rotation.state not in {State.PROMOTING, State.DRAINING, State.ROLLING_BACK}:
+    if sight.rotation.state not in _ASKED_IN:
         return False
     states = (DeliveryState.RESTARTING,) if is_back else _NOT_PROVED
     rows = [one for one in _pushed(sight, states) if one.has_new is not is_back]

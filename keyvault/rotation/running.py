@@ -30,6 +30,7 @@ _SENTENCES = {
     saga.Cause.FAILED: "{who} is not well with the new version of {key}.",
     saga.Cause.KEY_ENDED: "{key} was revoked meanwhile.",
     saga.Cause.BUSY: "A place is still getting the version of {key} that is to be left.",
+    saga.Cause.NEEDED: "{who} failed while the old version of {key} was switched off. It works again.",
     saga.Cause.ASKED: "A person asked for it.",
 }
 
@@ -57,8 +58,8 @@ def run(rotation_id: UUID, run: Run) -> None:
 def _move(rotation_id: UUID, run: Run) -> bool:
     """Make one move; say whether there may be another. Raises Later."""
     found = sight.look(rotation_id)
-    if found.rotation.state == State.DRAINING:
-        steps.listen(found, run)
+    if hear := steps.HEARS.get(found.rotation.state):
+        hear(found, run)
         found = sight.look(rotation_id)
     if pushes.verify(found, steps.errand_of(found, run)):
         found = sight.look(rotation_id)
@@ -70,17 +71,12 @@ def _move(rotation_id: UUID, run: Run) -> bool:
             raise Later(seconds)
         case Do(step):
             steps.do(step, found, run)
-        case Go(State.REVOKING) if not _are_all_there(found, run):
+        case Go(State.BROWNOUT | State.REVOKING) if not _are_all_there(found, run):
             # What was written over since is to be seen before the next move.
             return True
         case Go() as way:
             _go(found, way, run)
     return True
-
-
-def _are_all_there(found: sight.Sight, run: Run) -> bool:
-    """Look at every place once more; a person who let it go on has answered for all of them."""
-    return found.rotation.may_go_on or pushes.are_all_there(found, steps.errand_of(found, run))
 
 
 def _resume(found: sight.Sight, run: Run) -> bool:
@@ -96,6 +92,11 @@ def _resume(found: sight.Sight, run: Run) -> bool:
 def is_over(rotation: Rotation) -> bool:
     """Say whether a held rotation can go on, because those whom it waited for have come."""
     return holding.is_over(sight.where_held(rotation.pk), rotation.cause)
+
+
+def _are_all_there(found: sight.Sight, run: Run) -> bool:
+    """Look at every place once more; a person who let it go on has answered for all of them."""
+    return found.rotation.may_go_on or pushes.are_all_there(found, steps.errand_of(found, run))
 
 
 def _note_progress(found: sight.Sight, run: Run) -> None:

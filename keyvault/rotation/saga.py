@@ -1,7 +1,8 @@
 """The rotation as a pure state machine: what is known goes in, the next move comes out.
 
     planned -> creating -> created -> validated -> staged -> promoting (wave by wave)
-      -> draining -> revoking (no way back from here) -> revoke_verified -> completed
+      -> draining -> brownout (where it is wanted) -> revoking (no way back from here)
+      -> revoke_verified -> completed
 
     creating -> reconciling -> created       the answer to the create was lost
     any state before revoking -> rolling_back -> rolled_back
@@ -16,8 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
+from keyvault.rotation import brownout
+from keyvault.rotation.moves import (
+    DONE,
+    POLL_MOST_S,
+    POLL_S,
+    Do,
+    Go,
+    Move,
+    Part,
+    Step,
+    Terms,
+    Wait,
+)
 from keyvault.rotation.states import (
     ALLOWED,
     ENDS,
@@ -52,69 +65,8 @@ __all__ = [
     "decide",
 ]
 
-_OPEN_TO_GOING_ON = frozenset({State.PROMOTING, State.DRAINING})
-
-
-class Step(StrEnum):
-    """What a worker can be told to do. Each is safe to repeat."""
-
-    CREATE = "create"
-    VALIDATE = "validate"
-    STAGE = "stage"
-    PROMOTE = "promote"
-    TRY_OLD = "try_old"
-    REVOKE_OLD = "revoke_old"
-    FINISH = "finish"
-    FALL_BACK = "fall_back"
-    REVOKE_NEW = "revoke_new"
-
-
-@dataclass(frozen=True, slots=True)
-class Do:
-    """Do a step, then ask again."""
-
-    step: Step
-
-
-@dataclass(frozen=True, slots=True)
-class Go:
-    """Enter a state; `wave` is set where a wave begins, `cause` where somebody must know why."""
-
-    state: State
-    wave: int | None = None
-    cause: Cause | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing to do before something changes; look again after at most `seconds`."""
-
-    seconds: float
-
-
-Move = Do | Go | Wait | None
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a rotation runs by, in seconds; a snapshot, so that an edit moves no running one.
-
-    grace_s: the longest wait for dependents before a person is asked. quiet_s: how long
-    the old version must be silent. overlap_s: the least time that both versions work.
-    """
-
-    grace_s: float
-    quiet_s: float
-    overlap_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One dependent as the machine sees it. `has_new`: it was given the new version."""
-
-    wave: int
-    progress: Progress
-    has_new: bool = False
+_UNGIVEN = frozenset({Progress.WAITING, Progress.WRITING})
+_OPEN_TO_GOING_ON = frozenset({State.PROMOTING, State.DRAINING, State.BROWNOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +78,9 @@ class Seen:
     key's current one. may_go_on: a named person has approved to go on whatever is seen.
     is_back: every dependent that had the new version has left it again.
     is_being_written: the old version is on its way to a place, apart from this rotation.
+    can_suspend: the provider can switch the old version off and on. is_suspended: it is
+    switched off, perhaps. browned_s: seconds since it is for certain. misses: how many have
+    failed without it.
     """
 
     state: State
@@ -141,6 +96,10 @@ class Seen:
     may_go_on: bool = False
     is_back: bool = True
     is_being_written: bool = False
+    can_suspend: bool = False
+    is_suspended: bool = False
+    browned_s: float | None = None
+    misses: int = 0
 
     def in_wave(self) -> list[Part]:
         """Return the dependents of the wave that runs."""
@@ -157,11 +116,6 @@ class Seen:
         return self.wave == self.waves[-1]
 
 
-_DONE = frozenset({Progress.CONFIRMED, Progress.EXCUSED})
-_UNGIVEN = frozenset({Progress.WAITING, Progress.WRITING})
-_POLL_S, _POLL_MOST_S = 1.0, 15.0
-
-
 def decide(seen: Seen) -> Move:
     """Return the next move; None at the end and while a person must choose."""
     if seen.state in ENDS or seen.state is State.HELD:
@@ -169,6 +123,9 @@ def decide(seen: Seen) -> Move:
     if seen.state in REVERSIBLE and not seen.key_lives:
         return Go(State.ROLLING_BACK, cause=Cause.KEY_ENDED)
     if seen.state in REVERSIBLE and seen.wants_back:
+        # It is tried before anybody is led back to it, so it has to work again first.
+        if seen.is_suspended:
+            return Do(Step.RESUME_OLD)
         return _back_or_hold(seen, Cause.ASKED)
     return _MOVES[seen.state](seen)
 
@@ -220,7 +177,7 @@ def _promoting(seen: Seen) -> Move:
     is_label_due = not later and not seen.is_promoted
     if is_label_due or any(part.progress in _UNGIVEN for part in wave):
         return Do(Step.PROMOTE)
-    if not seen.may_go_on and not all(part.progress in _DONE for part in wave):
+    if not seen.may_go_on and not all(part.progress in DONE for part in wave):
         return _wait_or_hold(seen, Cause.UNCONFIRMED)
     if seen.old is Old.UNTRIED:
         return Do(Step.TRY_OLD)
@@ -233,16 +190,16 @@ def _draining(seen: Seen) -> Move:
     """Let the old version run out: everybody confirmed, caches expired, silent for a while."""
     if seen.may_go_on:
         return Go(State.REVOKING)
-    if not all(part.progress in _DONE for part in seen.parts):
+    if not all(part.progress in DONE for part in seen.parts):
         return _wait_or_hold(seen, Cause.UNCONFIRMED)
     if seen.since_s < seen.terms.overlap_s:
-        return Wait(min(seen.terms.overlap_s - seen.since_s, _POLL_MOST_S))
+        return Wait(min(seen.terms.overlap_s - seen.since_s, POLL_MOST_S))
     if seen.silent_s is None:
         return Go(State.HELD, cause=Cause.UNOBSERVED)
     if seen.silent_s < seen.terms.quiet_s:
         # Looked at again and again: some providers remember nothing of a session that is closed.
         return _wait_or_hold(seen, Cause.UNCONFIRMED)
-    return Go(State.REVOKING)
+    return Go(State.BROWNOUT if seen.terms.brownout_s and seen.can_suspend else State.REVOKING)
 
 
 def _revoking(_seen: Seen) -> Move:
@@ -268,7 +225,7 @@ def _wait_or_hold(seen: Seen, cause: Cause) -> Move:
     left = seen.terms.grace_s - seen.since_s
     if left <= 0:
         return Go(State.HELD, cause=cause)
-    return Wait(min(max(_POLL_S, seen.since_s / 10), _POLL_MOST_S, left))
+    return Wait(min(max(POLL_S, seen.since_s / 10), POLL_MOST_S, left))
 
 
 def _back_or_hold(seen: Seen, cause: Cause) -> Move:
@@ -288,6 +245,7 @@ _MOVES = {
     State.STAGED: _staged,
     State.PROMOTING: _promoting,
     State.DRAINING: _draining,
+    State.BROWNOUT: brownout.move,
     State.REVOKING: _revoking,
     State.REVOKE_VERIFIED: _revoke_verified,
     State.ROLLING_BACK: _rolling_back,

@@ -125,15 +125,22 @@ def _users(key: Key, actor: Actor, now: datetime) -> list[Dependent]:
 
 
 def _terms(users: Sequence[Dependent], trigger: str) -> dict[str, int]:
-    """Return what a rotation runs by. An incident cuts what is waited for, and no cache lifetime."""
+    """Return what a rotation runs by. An incident cuts what is waited for, and no cache lifetime.
+
+    What may have leaked is not to work one minute longer than it must, so an
+    incident has no brown-out.
+    """
     grace_s, quiet_s = settings.ROTATION_GRACE_SECONDS, settings.ROTATION_QUIET_SECONDS
-    if trigger == Trigger.INCIDENT:
+    is_incident = trigger == Trigger.INCIDENT
+    if is_incident:
         grace_s = min(grace_s, settings.ROTATION_INCIDENT_GRACE_SECONDS)
         quiet_s = min(quiet_s, settings.ROTATION_INCIDENT_QUIET_SECONDS)
     return {
         "grace_s": grace_s,
         "quiet_s": quiet_s,
         "overlap_s": max((who_uses.lag_s(row) for row in users), default=0),
+        "brownout_s": 0 if is_incident else settings.ROTATION_BROWNOUT_SECONDS,
+        "brownout_most": settings.ROTATION_BROWNOUT_FAILURES,
     }
 
 
@@ -165,6 +172,7 @@ def enter(
         **({"ended_at": now} if state in saga.ENDS else {}),
         # While it was held nobody listened, so silence begins anew.
         **({"quiet_since": None} if state is State.DRAINING else {}),
+        **({"brownout_at": None, "misses": 0} if state is State.BROWNOUT else {}),
         # Whoever wanted it back has been answered by the hold, and chooses anew.
         **({"wants_back": False} if state is State.HELD else {}),
         **facts,

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.db import connection
 
 from approvals import queue
+from keyvault.connections import places
 from keyvault.connections import selectors as connections
 from keyvault.dependents import selectors as dependents
 from keyvault.dependents.models import Health
@@ -46,7 +47,7 @@ def look(rotation_id: UUID) -> Sight:
     )
     proofs = evidence.proofs(rotation, deliveries)
     seen = _seen(rotation, old, new, deliveries=deliveries, proofs=proofs)
-    return Sight(rotation, old, new, deliveries, proofs, seen)
+    return Sight(rotation, old, new, deliveries, proofs, _with_brownout(seen, rotation, old))
 
 
 def where_held(rotation_id: UUID) -> Seen:
@@ -67,7 +68,7 @@ def _seen(
     deliveries: Sequence[Delivery],
     proofs: Mapping[UUID, Proof],
 ) -> Seen:
-    since_s, quiet_s = _ages(rotation)
+    since_s, quiet_s, browned_s = _ages(rotation)
     number = new.number if new else None
     return Seen(
         state=State(rotation.state),
@@ -88,6 +89,20 @@ def _seen(
         may_go_on=rotation.may_go_on,
         is_being_written=is_being_written(rotation),
         is_back=not any(_has_loaded(one, number, proofs) for one in deliveries),
+        browned_s=browned_s,
+        misses=rotation.misses,
+    )
+
+
+def _with_brownout(seen: Seen, rotation: Rotation, old: Version | None) -> Seen:
+    """Add whether the old version can be switched off, and may be by now."""
+    where = rotation.key.connection
+    found = connections.capabilities(where)
+    can = found is not None and found.can_suspend
+    return replace(
+        seen,
+        can_suspend=can and old is not None and places.is_within_reach(old, where),
+        is_suspended=old is not None and old.suspended_at is not None and not old.has_ended,
     )
 
 
@@ -137,17 +152,18 @@ def is_being_written(rotation: Rotation) -> bool:
     return any(job and job[0] in {"ready", "running"} for job in jobs)
 
 
-def _ages(rotation: Rotation) -> tuple[float, float]:
-    """Return the seconds in this state, and of silence, by the database's clock."""
+def _ages(rotation: Rotation) -> tuple[float, float, float | None]:
+    """Return the seconds in this state, of silence, and of the brown-out, by the database's clock."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT extract(epoch FROM now() - since)::float8,"
-            " coalesce(extract(epoch FROM now() - quiet_since)::float8, 0)"
+            " coalesce(extract(epoch FROM now() - quiet_since)::float8, 0),"
+            " extract(epoch FROM now() - brownout_at)::float8"
             " FROM keyvault_rotation WHERE id = %s",
             [rotation.pk],
         )
-        since_s, quiet_s = cursor.fetchone()
-    return since_s, quiet_s
+        since_s, quiet_s, browned_s = cursor.fetchone()
+    return since_s, quiet_s, browned_s
 
 
 def _has_loaded(delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof]) -> bool:

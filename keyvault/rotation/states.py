@@ -18,6 +18,7 @@ class State(StrEnum):
     STAGED = "staged"
     PROMOTING = "promoting"
     DRAINING = "draining"
+    BROWNOUT = "brownout"
     REVOKING = "revoking"
     REVOKE_VERIFIED = "revoke_verified"
     COMPLETED = "completed"
@@ -57,6 +58,7 @@ class Cause(StrEnum):
     STOPPED = "stopped"
     KEY_ENDED = "key_ended"
     BUSY = "busy"
+    NEEDED = "needed"
 
 
 class Choice(StrEnum):
@@ -78,6 +80,7 @@ _AHEAD = (
     State.STAGED,
     State.PROMOTING,
     State.DRAINING,
+    State.BROWNOUT,
     State.REVOKING,
     State.REVOKE_VERIFIED,
     State.COMPLETED,
@@ -89,6 +92,8 @@ _AFTER_HOLD = REVERSIBLE | {State.REVOKING, State.REVOKE_VERIFIED, State.ROLLING
 def _allowed() -> Mapping[State, frozenset[State]]:
     table = {state: {after} for state, after in pairwise(_AHEAD)}
     table[State.CREATING].add(State.RECONCILING)
+    # A brown-out is made only where it is wanted and the provider can.
+    table[State.DRAINING].add(State.REVOKING)
     table[State.RECONCILING] = {State.CREATED}
     table[State.HELD] = set(_AFTER_HOLD)
     table[State.ROLLING_BACK] = {State.ROLLED_BACK, State.HELD}

@@ -19,7 +19,7 @@ from keyvault.connections.calls import Errand, Work, spoken, told
 from keyvault.connections.context import reach
 from keyvault.inventory import changes
 from keyvault.providers.base import Issued, ReportsUse
-from keyvault.rotation import evidence, pushes, saga, services
+from keyvault.rotation import evidence, pushes, saga, services, suspending
 from keyvault.rotation.models import Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State, Step
 from keyvault.rotation.sight import Sight
@@ -57,6 +57,23 @@ def listen(sight: Sight, run: Run) -> None:
         mine = Rotation.objects.filter(pk=rotation.pk, state=State.DRAINING)
         if is_used or rotation.quiet_since is None:
             mine.update(quiet_since=Now())
+
+
+def count(sight: Sight, run: Run) -> None:
+    """Ask who fails while the old version is switched off. Raises Unfinished, LostClaim."""
+    rotation, old = sight.rotation, sight.old
+    if old is None or rotation.brownout_at is None:
+        return
+    errand = errand_of(sight, run)
+    is_used_there = _is_used_there(errand, old, rotation.brownout_at)
+    suspending.count(sight, is_used_there=is_used_there, errand=errand)
+
+
+# What is asked before a move, in the states in which somebody has to be heard.
+HEARS: Mapping[str, Callable[[Sight, Run], None]] = {
+    State.DRAINING: listen,
+    State.BROWNOUT: count,
+}
 
 
 def _is_used_there(errand: Errand, old: Version, since: datetime) -> bool:
@@ -185,6 +202,8 @@ _STEPS: Mapping[Step, Callable[[Sight, Errand], None]] = {
     Step.STAGE: _stage,
     Step.PROMOTE: _promote,
     Step.TRY_OLD: _try_old,
+    Step.SUSPEND_OLD: suspending.suspend,
+    Step.RESUME_OLD: suspending.resume,
     Step.REVOKE_OLD: _revoke_old,
     Step.FINISH: _finish,
     Step.FALL_BACK: _fall_back,

@@ -32,7 +32,8 @@ class Version(models.Model):
     `remote` is the provider's identity of the credential, in the form that the
     providers define; empty until the provider has answered. `adopted_at` is when a
     value that people brought was taken in: only such a version may be in use without
-    anybody knowing which credential at the provider it is.
+    anybody knowing which credential at the provider it is. `suspended_at` is when
+    keyvault began to switch it off there; it is empty again once it is switched on.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -48,6 +49,7 @@ class Version(models.Model):
     created_at = models.DateTimeField()
     issued_at = models.DateTimeField(null=True)
     promoted_at = models.DateTimeField(null=True)
+    suspended_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
     destroyed_at = models.DateTimeField(null=True)
     adopted_at = models.DateTimeField(null=True)

@@ -84,6 +84,11 @@ def ending_first(ahead: timedelta) -> Sequence[Version]:
     return list(rows.filter(Q(key__rotation_due_at=None) | Q(expires_at__lt=turn)))
 
 
+def expected_through(connection_id: UUID) -> Sequence[Version]:
+    """Return those of them that are to work: not the one that is switched off for a while."""
+    return [row for row in in_use_through(connection_id) if row.suspended_at is None]
+
+
 def in_use(version_ids: Sequence[UUID]) -> frozenset[UUID]:
     """Return those of the given versions that have not ended."""
     ended = [VersionState.REVOKED, VersionState.DESTROYED]

@@ -192,6 +192,32 @@ def fall_back(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
     return version
 
 
+def note_suspended(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
+    """Note that the version in its grace is being switched off at the provider. Idempotent.
+
+    Written before the call, so that no version is off and nobody knows by whom. Raises WrongState.
+    """
+    version = _locked(version_id)
+    _require(version, VersionState.PREVIOUS)
+    return _suspend(version, now, "version.suspended", actor, now)
+
+
+def note_resumed(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
+    """Note that a version is not switched off at the provider any more. Idempotent."""
+    return _suspend(_locked(version_id), None, "version.resumed", actor, now)
+
+
+def _suspend(  # noqa: PLR0917 - private, and both callers pass all of it.
+    version: Version, at: datetime | None, event: str, actor: Actor, now: datetime
+) -> Version:
+    if (version.suspended_at is None) is (at is None):
+        return version
+    version.suspended_at = at
+    version.save(update_fields=["suspended_at"])
+    _record(event, version, actor, now, {"remote_id": version.remote_id}, version.request_id)
+    return version
+
+
 def mark_revoked(
     *, version_id: UUID, cause: str, now: datetime, actor: Actor, request_id: UUID | None
 ) -> Version:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
 HISTORY_LIMIT, PAGE, BATCHES = 200, 50, 5
+_SKIPPING = frozenset({"promoting", "draining", "brownout", "held"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
         "may_roll_back": may and selectors.may_roll_back(found),
         "terms": {
             name: moments.span(timedelta(seconds=found.terms.get(f"{name}_s", 0)))
-            for name in ("grace", "quiet", "overlap")
+            for name in ("grace", "quiet", "overlap", "brownout")
         },
         "asked": open_acts[0] if open_acts else None,
         "items": items(mine),
@@ -88,7 +89,7 @@ def _lane(delivery: Delivery, rotation: Rotation, new: Version | None, now: date
         f"On v{new.number}" if new else "Confirmed",
         _bars(delivery, rotation, now),
         can_confirm=is_open and is_by_hand and is_asked,
-        can_skip=is_open and is_asked and rotation.state in {"promoting", "draining", "held"},
+        can_skip=is_open and is_asked and rotation.state in _SKIPPING,
     )
 
 

@@ -61,6 +61,7 @@ STATES: dict[str, dict[str, Word]] = {
         "staged": Word("Staging", "info", "rotate"),
         "promoting": Word("Rolling out", "info", "rotate"),
         "draining": Word("Draining", "info", "clock"),
+        "brownout": Word("Brown-out", "warn", "clock"),
         "revoking": Word("Revoking", "info", "rotate"),
         "revoke_verified": Word("Revoking", "info", "rotate"),
         "completed": Word("Done", "ok", "check"),

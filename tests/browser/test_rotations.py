@@ -14,6 +14,7 @@ from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.inventory.models import Key
 from keyvault.rotation.models import ENDED, Delivery, Rotation
+from keyvault.vault.models import Version
 from tests import cast as people
 from tests.browser.scenes import HOSTILE
 from tests.keyvault.actions import rules
@@ -127,6 +128,20 @@ def test_the_pages_of_rotations_are_clean(busy, cast, signed_in_page, judged):
     judged(page, "rotation-board")
     page.get_by_role("link", name="Skip… user-of-it-2").click()
     judged(page, "rotation-skip-form")
+
+
+def test_a_brown_out_shows_what_is_switched_off_and_who_failed(busy, cast, signed_in_page, judged):
+    Version.objects.filter(pk=busy.old_id).update(suspended_at=busy.created_at)
+    terms = busy.terms | {"brownout_s": 600}
+    Rotation.objects.filter(pk=busy.pk).update(state="brownout", misses=1, terms=terms)
+    page = signed_in_page(cast.alice)
+
+    page.goto(f"/rotations/{busy.pk}/")
+
+    expect(page.locator(".page-head").get_by_text("Brown-out")).to_be_visible()
+    expect(page.get_by_role("row", name="v1").get_by_text("Switched off")).to_be_visible()
+    expect(page.get_by_text("Failed without it")).to_be_visible()
+    judged(page, "rotation-brownout")
 
 
 def test_an_auditor_reads_a_rotation_and_decides_nothing(busy, cast, signed_in_page, judged):

@@ -49,6 +49,13 @@ def held(alice: Person) -> None:
     expect(alice.page.get_by_text("consumer-0 did not confirm the new version")).to_be_visible()
 
 
+def try_on(alice: Person, why: str) -> None:
+    """Give the rotation that is held more time."""
+    box = alice.page.locator("form", has=alice.page.get_by_role("button", name="Try on"))
+    box.get_by_role("textbox").fill(why)
+    box.get_by_role("button", name="Try on").click()
+
+
 def completed(alice: Person, before: Value, after: Value) -> None:
     """See the rotation done on the page that is open, and only the new version let in."""
     head(alice, "Done")
@@ -67,9 +74,7 @@ def test_it_is_given_more_time_and_completes(alice, impatient_stack, consumer, b
     held(alice)
     assert logs_in(before), "the old version works while it is held"
     assert faults(alice.page, alice.watch, "rotation-held-late") == []
-    box = alice.page.locator("form", has=alice.page.get_by_role("button", name="Try on"))
-    box.get_by_role("textbox").fill("The consumer restarts.")
-    box.get_by_role("button", name="Try on").click()
+    try_on(alice, "The consumer restarts.")
     head(alice, "Rolling out")
     stay(alice)
 
@@ -89,6 +94,44 @@ def test_it_goes_on_by_itself_when_the_dependent_comes_back(
 
     after = fetched(impatient_stack, consumer, says=True)
 
+    completed(alice, before, after)
+
+
+def with_brownout(stack: Stack, seconds: int) -> None:
+    """Have the open rotation switch the old version off for so long before it ends."""
+    with stack.sql() as link:
+        link.execute(
+            "UPDATE keyvault_rotation SET terms = terms || jsonb_build_object('brownout_s', %s::int)"
+            " WHERE ended_at IS NULL",
+            [seconds],
+        )
+
+
+def test_whoever_fails_in_the_brown_out_has_the_old_version_back(
+    alice, impatient_stack, consumer, before
+):
+    rotate(alice)
+    stay(alice)
+    head(alice, "Rolling out")
+    with_brownout(impatient_stack, 600)
+    after = fetched(impatient_stack, consumer, says=True)
+    head(alice, "Brown-out")
+    expect(alice.page.get_by_text("Switched off", exact=True)).to_be_visible()
+    assert not logs_in(before)
+    assert logs_in(after)
+
+    fetched(impatient_stack, consumer, says=True, is_healthy=False)
+    head(alice, "Held")
+    assert stayed(alice), "the page was loaded anew"
+    expect(alice.page.get_by_text("consumer-0 failed while the old version")).to_be_visible()
+    assert logs_in(before)
+    assert faults(alice.page, alice.watch, "rotation-brownout-held") == []
+
+    fetched(impatient_stack, consumer, says=True)
+    try_on(alice, "The consumer is mended.")
+    head(alice, "Brown-out")
+    stay(alice)
+    with_brownout(impatient_stack, 1)
     completed(alice, before, after)
 
 

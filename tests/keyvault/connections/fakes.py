@@ -182,6 +182,36 @@ class After:
     error: BaseException
 
 
+class Switch(Fake):
+    """A provider that can switch a credential off and on again."""
+
+    def capabilities(self, ctx):
+        return Capabilities(self.shape, self.recovery, can_suspend=True)
+
+    def suspend(self, ctx, key):
+        self._set("suspend", key, is_enabled=False)
+
+    def resume(self, ctx, key):
+        self._set("resume", key, is_enabled=True)
+
+    def _set(self, method, key, *, is_enabled):
+        late = self._pass(method)
+        if key.remote_id not in self.keys:
+            raise base.NotFound("It does not exist.")
+        self.keys[key.remote_id] = replace(self.keys[key.remote_id], is_enabled=is_enabled)
+        self._late(late)
+
+
+class Sees(Switch):
+    """One that also tells when it has last seen a credential in use."""
+
+    seen = base.LastUse(at=None)
+
+    def last_use(self, ctx, key):
+        self._pass("last_use")
+        return self.seen
+
+
 class Paste(Fake):
     """A provider whose credentials a person makes by hand."""
 

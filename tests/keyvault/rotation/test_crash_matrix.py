@@ -27,6 +27,7 @@ from keyvault.rotation.models import ENDED, Delivery, Rotation
 from keyvault.usage.models import LoadedVersion
 from keyvault.vault import selectors as versions
 from keyvault.vault.models import Version
+from tests.keyvault.connections import fakes
 from tests.keyvault.connections.fakes import After, Claims, Crash
 from tests.keyvault.rotation.test_running import later, reader, report  # noqa: F401 - fixtures.
 
@@ -57,6 +58,10 @@ POINTS = [
     "rotation:promote",
     "rotation:try_old",
     "rotation:draining",
+    "rotation:brownout",
+    "suspend:asked",
+    "suspend:called",
+    "rotation:suspend_old",
     "rotation:revoking",
     "revoke:attempted",
     "revoke:called",
@@ -65,10 +70,15 @@ POINTS = [
     "rotation:revoke_old",
     "rotation:finish",
 ]
+# What a rotation passes in place of its end when somebody fails in the brown-out.
+RESUME_POINTS = ["resume:called", "rotation:resume_old", "rotation:held"]
+WAYS = ["dies", "sleeps"]
 MOST_TRIES = 60
-MATRIX = list(product(POINTS, ["dies", "sleeps"], FAULTS, RECOVERIES))
+MATRIX = list(product(POINTS, WAYS, FAULTS, RECOVERIES))
 # Every point, way and fault is in it, each pair of neighbours in turn.
 SAMPLE = [MATRIX[number] for number in range(0, len(MATRIX), 79)]
+RESUMES = list(product(RESUME_POINTS, WAYS, FAULTS))
+RESUMES_SAMPLE = RESUMES[::7]
 
 
 class Driver:
@@ -79,11 +89,12 @@ class Driver:
         self.claims = Claims(timezone.now(), rotation.pk)
         self.on = 1
         self.calls = 0
+        self.is_ill_without_the_old = False
         fake._pass = self.watched(fake._pass)
 
     def watched(self, inner):
         def passed(method):
-            if method in ("create", "revoke", "validate", "inventory"):
+            if method in ("create", "revoke", "validate", "inventory", "suspend", "resume"):
                 self.check()
             return inner(method)
 
@@ -113,8 +124,9 @@ class Driver:
     def time_passes(self):
         """Let the agent take what is current and say so, and five seconds go by."""
         self.on = versions.current(self.key.pk).number
-        self.report(self.on)
-        later(self.rotation, 5)
+        is_off = self.row().brownout_at is not None
+        self.report(self.on, healthy=not (is_off and self.is_ill_without_the_old))
+        later(self.rotation, 1 if self.is_ill_without_the_old and is_off else 5)
 
     def to_the_end(self):
         for _ in range(MOST_TRIES):
@@ -133,9 +145,23 @@ class Driver:
         rows = Rotation.objects.filter(key=self.key).exclude(state__in=ENDED)
         assert rows.count() <= 1, "I5"
         old = Version.objects.get(pk=self.rotation.old_id)
-        if old.remote_id not in alive:
+        # What is switched off for a while is not ended: it is switched on for whoever fails.
+        is_off = old.suspended_at is not None and self.row().state == "brownout"
+        if old.remote_id not in alive and not is_off:
             parts = Delivery.objects.filter(rotation=self.rotation)
             assert all(one.state == "confirmed" for one in parts), "I3"
+
+
+@pytest.fixture
+def fake(_registry, recovery):
+    return fakes.install(fakes.Switch(recovery))
+
+
+@pytest.fixture
+def terms(settings):
+    """Each rotation of the matrix has a brown-out."""
+    settings.ROTATION_GRACE_SECONDS, settings.ROTATION_QUIET_SECONDS = 100, 1
+    settings.ROTATION_BROWNOUT_SECONDS = 3
 
 
 @pytest.fixture
@@ -169,7 +195,7 @@ def finished(driver):
 
 def play(driver, point, way, fault):
     """Stop the first worker at a point, one way or the other, with one fault in each call."""
-    for method in ("create", "validate", "revoke"):
+    for method in ("create", "validate", "suspend", "resume", "revoke"):
         driver.fake.fail(method, *FAULTS[fault])
     driver.claims.hooks[point] = driver.to_the_end if way == "sleeps" else driver.die
     driver.to_the_end()
@@ -202,6 +228,28 @@ def test_a_sample_of_the_matrix(driver, point, way, fault, recovery):
 @pytest.mark.parametrize(("point", "way", "fault", "recovery"), MATRIX)
 def test_the_whole_matrix(driver, point, way, fault, recovery):
     play(driver(recovery), point, way, fault)
+
+
+def play_resume(driver, point, way, fault):
+    """The same, where the agent fails without the old version: that works in the end."""
+    driver.is_ill_without_the_old = True
+    play(driver, point, way, fault)
+    row = driver.row()
+    assert (row.state, row.cause, row.misses) == ("held", "needed", 1)
+    old = Version.objects.get(pk=row.old_id)
+    assert old.suspended_at is None
+    assert old.remote_id in {one.remote_id for one in driver.fake.alive()}
+
+
+@pytest.mark.parametrize(("point", "way", "fault"), RESUMES_SAMPLE)
+def test_a_sample_of_brown_outs_that_somebody_misses(driver, point, way, fault):
+    play_resume(driver(Recovery.CLIENT), point, way, fault)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(("point", "way", "fault"), RESUMES)
+def test_all_brown_outs_that_somebody_misses(driver, point, way, fault):
+    play_resume(driver(Recovery.CLIENT), point, way, fault)
 
 
 def test_three_lost_answers_in_a_row_leave_one_credential(driver):

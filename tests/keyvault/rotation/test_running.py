@@ -80,6 +80,7 @@ def later(rotation, seconds):
     past = timezone.now() - timedelta(seconds=seconds)
     Rotation.objects.filter(pk=rotation.pk).update(since=past)
     Rotation.objects.filter(pk=rotation.pk, quiet_since__isnull=False).update(quiet_since=past)
+    Rotation.objects.filter(pk=rotation.pk, brownout_at__isnull=False).update(brownout_at=past)
 
 
 def states(rotation):

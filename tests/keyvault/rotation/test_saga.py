@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from keyvault.rotation import holding, saga
 from keyvault.rotation.models import DeliveryState, RotationState
+from keyvault.rotation.moves import DONE
 from keyvault.rotation.saga import (
     ALLOWED,
     ENDS,
@@ -31,6 +32,7 @@ from keyvault.rotation.saga import (
 )
 
 TERMS = Terms(grace_s=100, quiet_s=10, overlap_s=5)
+BROWNOUT = replace(TERMS, brownout_s=20, brownout_most=2)
 
 
 def seen(state, **facts):
@@ -54,15 +56,20 @@ class Rotation(RuleBasedStateMachine):
         self.wants_back = self.may_go_on = False
         self.key_lives, self.cause, self.held_from = True, None, None
         self.was_revoked_by_us = False
+        self.terms, self.can_suspend, self.is_suspended = TERMS, False, False
+        self.browned_at, self.misses = None, 0
 
     # --- the world
 
     @rule(
         waves=st.lists(st.integers(0, 2), max_size=4),
         is_observable=st.booleans(),
+        terms=st.sampled_from([TERMS, BROWNOUT]),
+        can_suspend=st.booleans(),
     )
     @precondition(lambda self: self.state is State.PLANNED and not self.parts)
-    def dependents(self, waves, is_observable):
+    def dependents(self, waves, is_observable, terms, can_suspend):
+        self.terms, self.can_suspend = terms, can_suspend
         self.parts = {
             number: {"wave": wave, "progress": Progress.WAITING, "has_new": False, "on": "old"}
             for number, wave in enumerate(waves)
@@ -90,6 +97,11 @@ class Rotation(RuleBasedStateMachine):
     @rule()
     def the_old_one_is_used(self):
         self.quiet_since = self.clock
+
+    @rule()
+    @precondition(lambda self: self.is_suspended and self.state is State.BROWNOUT)
+    def somebody_fails_without_the_old_one(self):
+        self.misses += 1
 
     @rule()
     def the_old_one_dies_by_itself(self):
@@ -133,7 +145,7 @@ class Rotation(RuleBasedStateMachine):
     def look(self):
         return Seen(
             state=self.state,
-            terms=TERMS,
+            terms=self.terms,
             wave=self.wave,
             parts=[
                 Part(one["wave"], one["progress"], one["has_new"]) for one in self.parts.values()
@@ -146,6 +158,10 @@ class Rotation(RuleBasedStateMachine):
             wants_back=self.wants_back,
             may_go_on=self.may_go_on,
             is_back=not any(one["on"] == "new" for one in self.parts.values()),
+            can_suspend=self.can_suspend,
+            is_suspended=self.is_suspended,
+            browned_s=None if self.browned_at is None else self.clock - self.browned_at,
+            misses=self.misses,
         )
 
     def silent(self):
@@ -157,23 +173,32 @@ class Rotation(RuleBasedStateMachine):
     def the_worker_looks(self):
         if self.state is State.DRAINING and self.quiet_since is None:
             self.quiet_since = self.clock
+        if self.state is State.BROWNOUT and self.browned_at is not None:
+            behind = [one for one in self.parts.values() if one["progress"] not in DONE]
+            self.misses = max(self.misses, len(behind))
         match decide(self.look()):
             case Do(step):
                 self.do(step)
             case Go() as way:
                 self.enter(way)
             case Wait(seconds):
-                assert 0 < seconds <= TERMS.grace_s
+                assert 0 < seconds <= self.terms.grace_s
             case None:
                 assert self.state in ENDS | {State.HELD}
 
     def enter(self, way):
         assert way.state in ALLOWED[self.state] or way.wave is not None
-        if way.state is State.ROLLING_BACK and way.cause is not Cause.KEY_ENDED:
+        # One that was held on its way back had been tried before that.
+        is_new = way.state is State.ROLLING_BACK and self.held_from is not State.ROLLING_BACK
+        if is_new and way.cause is not Cause.KEY_ENDED:
             assert self.verdict in {Old.VALID, Old.UNKNOWN}, "rule 5: tried, and not dead"
+        if way.state is State.REVOKING and not self.may_go_on:
+            self.check_brownout()
         if way.state is State.HELD:
             self.wants_back = False
         self.held_from = self.state if way.state is State.HELD else None
+        if way.state is State.BROWNOUT:
+            self.browned_at, self.misses = None, 0
         if way.wave is not None:
             self.wave, self.verdict = way.wave, Old.UNTRIED
         self.state, self.since, self.cause = way.state, self.clock, way.cause
@@ -198,7 +223,17 @@ class Rotation(RuleBasedStateMachine):
                 one.update(progress=Progress.RESTARTING, has_new=True)
 
     def do_try_old(self):
+        assert not self.is_suspended, "it would seem dead"
         self.verdict = Old.VALID if self.old_works else Old.INVALID
+
+    def do_suspend_old(self):
+        assert self.can_suspend
+        assert self.state is State.BROWNOUT
+        assert not self.wants_back
+        self.is_suspended, self.browned_at, self.misses = True, self.clock, 0
+
+    def do_resume_old(self):
+        self.is_suspended = False
 
     def do_revoke_old(self):
         self.check_revocation()
@@ -223,9 +258,15 @@ class Rotation(RuleBasedStateMachine):
         assert self.label == "new"
         if self.may_go_on:
             return
-        done = {Progress.CONFIRMED, Progress.EXCUSED}
-        assert all(one["progress"] in done for one in self.parts.values())
+        assert all(one["progress"] in DONE for one in self.parts.values())
         assert self.is_observable
+
+    def check_brownout(self):
+        """Rule 14: it was off for as long as was wanted, and nobody failed."""
+        if self.terms.brownout_s and self.can_suspend:
+            assert self.is_suspended
+            assert self.clock - self.browned_at >= self.terms.brownout_s
+            assert self.misses == 0
 
     # --- what must hold
 
@@ -243,6 +284,13 @@ class Rotation(RuleBasedStateMachine):
             assert not any(one["on"] == "new" for one in self.parts.values())
         if self.was_revoked_by_us and not self.may_go_on:
             assert all(one["on"] == "new" for one in self.parts.values())
+
+    @invariant()
+    def the_old_one_is_off_only_in_a_brown_out(self):
+        if self.is_suspended and self.key_lives:
+            assert self.state in {State.BROWNOUT, *POINT_OF_NO_RETURN}
+        if self.state is State.HELD and self.cause is Cause.NEEDED:
+            assert not self.is_suspended
 
     @invariant()
     def i6_nothing_hangs(self):
@@ -295,6 +343,49 @@ def test_the_old_version_is_ended_only_when_all_is_proved():
     assert isinstance(decide(replace(proved, since_s=4)), Wait)
     assert isinstance(decide(replace(proved, parts=[part(Progress.RESTARTING)])), Wait)
     assert decide(replace(proved, silent_s=None)) == Go(State.HELD, cause=Cause.UNOBSERVED)
+
+
+def test_the_old_version_is_switched_off_before_it_is_ended_where_that_is_wanted_and_can_be():
+    proved = seen(State.DRAINING, is_promoted=True, parts=[part(Progress.CONFIRMED)], since_s=6)
+    proved = replace(proved, silent_s=10, terms=BROWNOUT)
+    assert decide(proved) == Go(State.REVOKING)
+    assert decide(replace(proved, can_suspend=True)) == Go(State.BROWNOUT)
+    assert decide(replace(proved, can_suspend=True, terms=TERMS)) == Go(State.REVOKING)
+    assert decide(replace(proved, can_suspend=True, may_go_on=True)) == Go(State.REVOKING)
+
+
+def test_a_brown_out_lasts_its_time_and_counts_from_the_answer_of_the_provider():
+    off = seen(State.BROWNOUT, terms=BROWNOUT, parts=[part(Progress.CONFIRMED)], since_s=500)
+    assert decide(off) == Do(Step.SUSPEND_OLD)
+    assert decide(replace(off, is_suspended=True)) == Do(Step.SUSPEND_OLD), "the answer was lost"
+    off = replace(off, is_suspended=True, browned_s=19.5)
+    assert decide(off) == Wait(0.5)
+    assert decide(replace(off, browned_s=20)) == Go(State.REVOKING)
+    assert decide(replace(off, may_go_on=True)) == Go(State.REVOKING)
+
+
+@pytest.mark.parametrize(
+    ("misses", "browned_s", "progress"),
+    [(2, 0.0, "confirmed"), (2, None, "confirmed"), (1, 20.0, "confirmed"), (0, 20.0, "failed")],
+)
+def test_whoever_fails_has_it_switched_on_again_and_a_person_is_asked(misses, browned_s, progress):
+    missed = seen(State.BROWNOUT, terms=BROWNOUT, is_suspended=True, misses=misses)
+    missed = replace(missed, browned_s=browned_s, parts=[part(Progress(progress))])
+    assert decide(missed) == Do(Step.RESUME_OLD)
+    on_again = replace(missed, is_suspended=False)
+    assert decide(on_again) == Go(State.HELD, cause=Cause.NEEDED)
+    assert saga.choices(replace(on_again, is_promoted=True)) == set(Choice)
+
+
+def test_fewer_who_fail_are_waited_for_so_that_all_of_them_show():
+    missed = seen(State.BROWNOUT, terms=BROWNOUT, is_suspended=True, misses=1, browned_s=5)
+    assert isinstance(decide(missed), Wait)
+
+
+def test_what_is_switched_off_is_switched_on_before_anybody_is_led_back():
+    wanted = seen(State.BROWNOUT, terms=BROWNOUT, is_suspended=True, wants_back=True, browned_s=5)
+    assert decide(wanted) == Do(Step.RESUME_OLD)
+    assert decide(replace(wanted, is_suspended=False)) == Do(Step.TRY_OLD)
 
 
 def test_who_does_not_move_in_time_holds_the_rotation():
