@@ -37,6 +37,7 @@ _WORDS = {
     "validated": "staging",
     "staged": "staging",
     "promoting": "rolling out",
+    "brownout": "brown-out",
     "revoke_verified": "revoking",
     "completed": "done",
     "rolling_back": "rolling back",

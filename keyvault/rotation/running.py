@@ -7,6 +7,7 @@ hangs silently (ROTATION.md, I6 and rule 11).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -151,6 +152,7 @@ def _after_failure(rotation_id: UUID, run: Run, stop: Unfinished) -> None:
             services.tell(rotation, stop.sentence, now=run.now)
         raise stop
     if run.is_last or isinstance(stop, NeedsPerson | CannotExecute):
+        _switch_on(rotation_id, run)
         with transaction.atomic(durable=True):
             run.fence()
             services.enter(
@@ -166,6 +168,15 @@ def _after_failure(rotation_id: UUID, run: Run, stop: Unfinished) -> None:
             run.fence()
             services.enter(rotation, State.RECONCILING, sentence=stop.sentence, now=run.now)
     raise stop
+
+
+def _switch_on(rotation_id: UUID, run: Run) -> None:
+    """Leave a rotation that is to be held with both versions working, where the provider answers."""
+    found = sight.look(rotation_id)
+    if found.rotation.state == State.BROWNOUT and found.seen.is_suspended:
+        # Where it does not, the page says that the version is off, and every way on tries again.
+        with suppress(Unfinished):
+            steps.do(saga.Step.RESUME_OLD, found, run)
 
 
 def _sentence(found: sight.Sight, way: Go) -> str:

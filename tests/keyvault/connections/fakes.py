@@ -207,6 +207,9 @@ class Sees(Switch):
 
     seen = base.LastUse(at=None)
 
+    def capabilities(self, ctx):
+        return replace(super().capabilities(ctx), reports_last_use=True)
+
     def last_use(self, ctx, key):
         self._pass("last_use")
         return self.seen

@@ -209,14 +209,29 @@ def test_a_provider_that_cannot_switch_it_off_holds_the_rotation(
 
 def test_after_lost_answers_the_way_back_switches_it_on(rolled_out, work, fake, now):  # noqa: F811
     fake.fail("suspend", *[After(base.Ambiguous("lost"))] * 6)
+    fake.fail("resume", base.Transient("try later"))
     later(rolled_out, 5)
     held = work(rolled_out, tries=6)
-    assert len(alive(fake)) == 1, "it is off, and nobody has said so"
+    assert (held.cause, len(alive(fake))) == ("stopped", 1), "it is off, and nobody has said so"
+    assert old(held).suspended_at is not None
 
     choosing.roll_back(rotation_id=held.pk, reason="enough", actor=WORKER, now=now)
 
     assert work(held).state == "rolling_back"
     assert len(alive(fake)) == 2
+
+
+def test_one_that_is_held_because_nobody_answers_is_left_with_both_versions(off, work, fake):
+    provider = fakes.Sees(fake.recovery)
+    provider.keys, provider.values = fake.keys, fake.values
+    fakes.install(provider)
+    provider.fail("last_use", *[base.Transient("try later")] * 6)
+
+    held = work(off, tries=6)
+
+    assert (held.state, held.cause, held.sentence) == ("held", "stopped", "try later")
+    assert len(alive(provider)) == 2
+    assert old(held).suspended_at is None
 
 
 def test_a_provider_that_does_not_switch_it_on_at_once_is_asked_again(off, work, fake, report):  # noqa: F811

@@ -22,6 +22,7 @@ from keyvault.providers.base import LastUse
 from keyvault.rotation import choosing, delivering
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import selectors as versions
+from tests.keyvault.connections import fakes
 from tests.keyvault.destinations.memory import Places, installed
 from tests.keyvault.vault import rows
 from tests.keyvault.vault.rows import WORKER
@@ -211,6 +212,34 @@ def test_an_edit_after_it_was_confirmed_keeps_the_old_version_alive(
     assert len(fake.alive()) == 2
     later(rotation, 101)
     assert work(rotation).state == "held"
+
+
+def test_an_edit_in_the_brown_out_has_the_old_version_switched_on(
+    begin, push, work, places, fake, settings
+):
+    settings.ROTATION_BROWNOUT_SECONDS = 10
+    switch = installed_switch(fake)
+    push("orders")
+    rotation = begin()
+    work(rotation)
+    later(rotation, 5)
+    assert (work(rotation).state, len(switch.alive())) == ("brownout", 1)
+    places.at["orders"].live = ("", b"", b"typed-by-hand")
+    past = timezone.now() - timedelta(seconds=11)
+    Rotation.objects.filter(pk=rotation.pk).update(brownout_at=past)
+
+    held = work(rotation)
+
+    assert (held.state, held.cause, held.misses) == ("held", "needed", 1)
+    assert held.sentence.startswith("orders failed while the old version of ")
+    assert len(switch.alive()) == 2
+
+
+def installed_switch(fake):
+    """Put a provider that can switch in place of another one, with what that has made."""
+    switch = fakes.install(fakes.Sees(fake.recovery))
+    switch.keys, switch.values = fake.keys, fake.values
+    return switch
 
 
 @pytest.mark.parametrize("fault", ["request", "answer"])
