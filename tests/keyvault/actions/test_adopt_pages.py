@@ -27,6 +27,7 @@ def form(**changes):
         "name": "old-reader",
         "title": "",
         "value": CANARY,
+        "owner": "",
         "team": "payments",
         "backup_owner": "",
         "environment": "dev",
@@ -163,6 +164,24 @@ def test_a_shadow_key_becomes_a_key_with_its_id_and_leaves_the_list(house, clien
     where = Connection.objects.get(slug="orders")
     reconcile.look(where.pk, Claims(house.now).claim())
     assert not ShadowKey.objects.exists()
+
+
+def test_an_administrator_without_a_team_brings_a_shadow_key_for_its_owner(house, frank, shadow):
+    typed = form(shadow=str(shadow.pk), owner="alice")
+
+    assert "Choose a team that you belong to" in text(frank.post(PAGE, typed | {"owner": ""}))
+    answer = frank.post(PAGE, typed)
+
+    assert answer.status_code == 302, text(answer)
+    key = Key.objects.get()
+    assert (key.owner, key.adoption.remote_id) == (house.cast.alice, "ext-1")
+    assert Request.objects.get().requester_id == house.cast.frank.pk
+
+
+def test_others_bring_keys_for_people_of_their_own_team_only(house, alice):
+    assert alice.post(PAGE, form(owner="bob")).status_code == 422
+    assert alice.post(PAGE, form(owner="carol")).status_code == 302
+    assert Key.objects.get().owner == house.cast.carol
 
 
 def test_a_look_keeps_the_list_true_and_when_each_was_first_seen(house, fake, shadow):
