@@ -18,6 +18,7 @@ from keyvault import celery
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
     add_place,
+    adopt_keys,
     bind_agent,
     change_connection,
     change_key,
@@ -38,6 +39,7 @@ from keyvault.actions import (
     reveal_secret,
     revoke_key,
     rotate_key,
+    rotate_keys,
 )
 from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
@@ -57,6 +59,7 @@ log = logging.getLogger(__name__)
 # application the current one, without which a message goes to a server that nobody set.
 __all__ = [
     "add_place",
+    "adopt_keys",
     "bind_agent",
     "celery",
     "change_connection",
@@ -83,6 +86,7 @@ __all__ = [
     "reveal_secret",
     "revoke_key",
     "rotate_key",
+    "rotate_keys",
     "rotation",
     "verifications",
 ]

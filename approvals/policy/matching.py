@@ -30,9 +30,12 @@ def match(
     or several labels) is judged value by value: each combination picks its own
     most specific policy, and the strictest of those picks governs. A policy
     that denies wins over all others that match. Raises NoPolicy.
+
+    An act that does another kind of act many times over names that kind among its
+    attributes: it is judged as both, so that no policy is passed by asking for many.
     """
     known = {fold(name): frozenset(map(fold, values)) for name, values in attributes.items()}
-    known["kind"] = frozenset({fold(kind)})
+    known["kind"] = known.get("kind", frozenset()) | {fold(kind)}
     named = {name for policy in policies for name in policy.scope}
     picks = [
         _most_specific(policies, combination, kind) for combination in _combinations(known, named)

@@ -38,7 +38,7 @@ class CreateKey:
     asked_at: the moment that "how long do we know the asker" is measured from.
     """
 
-    kind: ClassVar[str] = "key.create"
+    kind: ClassVar[str] = new_key.CREATE
     title: ClassVar[str] = "Create a key"
 
     key_id: UUID

@@ -70,6 +70,19 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "auto": "approve",
     },
     {
+        # An adopted key works from then on as one that was created, so as many agree to it.
+        "name": "Adoption of keys in protected environments",
+        "scope": {"kind": ["key.adopt"], "protected": ["yes"]},
+        "stages": _SECURITY_AND_TEAM,
+        "different_teams": True,
+    },
+    {
+        "name": "Adoption of keys elsewhere",
+        "scope": {"kind": ["key.adopt"]},
+        "stages": [_ONE_OF_THEM],
+        "solo": [ADMINISTRATORS],
+    },
+    {
         "name": "Changes of keys in protected environments",
         "scope": {"kind": ["key.change"], "protected": ["yes"]},
         "stages": _SECURITY_AND_TEAM,
@@ -86,6 +99,12 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         # changed may begin one. Stricter policies of an installation win.
         "name": "Rotations",
         "scope": {"kind": ["key.rotate"]},
+        "auto": "approve",
+    },
+    {
+        # It is judged by the policies for one key as well, of which the strictest governs.
+        "name": "Rotations of many keys",
+        "scope": {"kind": ["key.rotate_many"]},
         "auto": "approve",
     },
     {

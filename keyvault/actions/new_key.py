@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from uuid import UUID
 
+from approvals import selectors as requests
 from approvals.ports import NotVisible
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import Team, User
@@ -19,6 +20,7 @@ from keyvault.inventory.models import DeliveryMode, Environment, Key, KeyState
 from keyvault.providers import registry
 from keyvault.providers.base import Misconfigured
 
+CREATE = "key.create"
 _OFFERED = (DeliveryMode.REVEAL, DeliveryMode.PULL)
 
 
@@ -96,6 +98,14 @@ def exposure(
     declared: Declaration, *, environment: Environment, owner_id: UUID, asked_at: datetime
 ) -> risk.Exposure:
     """Return the facts that the risk of a declared key hangs on."""
+    days = known_days(owner_id, declared.team, asked_at)
+    return exposure_in(declared, environment=environment, known_days=days)
+
+
+def exposure_in(
+    declared: Declaration, *, environment: Environment, known_days: int
+) -> risk.Exposure:
+    """Return the same for somebody of whom it is known how long they were in the team."""
     return risk.Exposure(
         environment=environment.slug,
         protected=environment.protected,
@@ -106,7 +116,7 @@ def exposure(
         volume_per_day=declared.volume_per_day,
         external_input=declared.external_input,
         read_by_person=declared.delivery_mode == DeliveryMode.REVEAL,
-        known_days=known_days(owner_id, declared.team, asked_at),
+        known_days=known_days,
     )
 
 
@@ -121,6 +131,9 @@ def reserved_by(request_id: UUID, *, person: User) -> Key:
     """Return the key that this person's request asks for. Raises NotVisible."""
     key = selectors.by_request(request_id)
     if key is None or key.owner_id != person.pk or key.state != KeyState.REQUESTED:
+        raise NotVisible(f"request {request_id}")
+    # Keys that are adopted are asked for by one request together, in no form of one.
+    if requests.by_ids([request_id])[request_id].kind != CREATE:
         raise NotVisible(f"request {request_id}")
     return key
 

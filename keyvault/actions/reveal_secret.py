@@ -17,6 +17,7 @@ from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys
+from keyvault.connections import places
 from keyvault.inventory import access, changes, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import DeliveryMode, Key, KeyPermission
@@ -89,7 +90,7 @@ class RevealSecret:
             fingerprint=version.fingerprint or digests.act_digest(kind="key", id=key.pk),
             changes=(
                 Change("Who reads it", "", str(person)),
-                Change("Version", "", f"v{version.number}: {version.remote_id}"),
+                Change("Version", "", f"v{version.number}: {places.id_of(version)}"),
                 Change("Environment", environment, environment, warning),
                 Change("Times", "", "once, for 60 seconds"),
                 Change("Opens until", "", "24 hours after the approval"),

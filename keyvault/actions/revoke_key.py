@@ -229,19 +229,28 @@ def _place(key: Key) -> str:
 
 
 def _label(version: Version, key: Key) -> str:
-    label = f"v{version.number}: {version.remote_id or 'no id yet'}"
+    label = f"v{version.number}: {places.id_of(version)}"
     if places.is_within_reach(version, key.connection):
         return label
     return f"{label}, issued at {places.named(version.server)}"
 
 
 def _by_hand(live: Sequence[Version], key: Key) -> tuple[str, ...]:
-    """Say what no call can end, because the Connection was led elsewhere since."""
+    """Say what no call can end, because the Connection was led elsewhere or its id is not known."""
     return tuple(
-        f"v{version.number} was issued at {places.named(version.server)}, where "
-        f"{key.connection.title} does not lead any more: a person must end it there and confirm."
+        f"{_why_by_hand(version, key)}: a person must end it there and confirm."
         for version in live
         if not places.is_within_reach(version, key.connection)
+    )
+
+
+def _why_by_hand(version: Version, key: Key) -> str:
+    place = places.named(version.server)
+    if version.is_nameless:
+        return f"v{version.number} was adopted, and its id at {place} is not known"
+    return (
+        f"v{version.number} was issued at {place}, where {key.connection.title} does not lead "
+        "any more"
     )
 
 

@@ -37,6 +37,8 @@ class Bounds:
 USUAL = Bounds(size=65_536, members=1_000)
 # A thousand reports of use, each with all it can say.
 BATCH = Bounds(size=262_144, members=12_000)
+# Two hundred keys with their values; certificates are long.
+VALUES = Bounds(size=900_000, members=8_000)
 
 
 def read(request: HttpRequest, bounds: Bounds = USUAL) -> dict[str, JSON] | None:

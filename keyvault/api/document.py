@@ -96,7 +96,15 @@ def _complete(method: str, operation: dict[str, JSON]) -> None:
             "calls_per_second": limits.REPORTING.per_s,
             "burst": limits.REPORTING.burst,
         }
-    if method == "post":
+    if operation["operationId"] in limits.LISTS:
+        operation["x-limits"] = {
+            "body_bytes": bodies.BATCH.size,
+            "calls_per_second": limits.ASKING.per_s,
+            "burst": limits.ASKING.burst,
+        }
+    if operation["operationId"] in limits.VALUES:
+        operation["x-limits"] = {"body_bytes": bodies.VALUES.size}
+    elif method == "post":
         operation["parameters"] = [*operation.get("parameters", ()), _IDEMPOTENCY_KEY]
 
 

@@ -58,8 +58,10 @@ def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpRespo
     limits.charge("principal", principal.label, limits.PRINCIPAL)
     operation = _operation(request, operations)
     _refuse_unlisted(request, operation)
-    is_batch = operation["operationId"] in limits.BATCHES
-    bounds = bodies.BATCH if is_batch else bodies.USUAL
+    name = operation["operationId"]
+    is_batch, has_values = name in limits.BATCHES, name in limits.VALUES
+    is_long = is_batch or name in limits.LISTS
+    bounds = bodies.BATCH if is_long else bodies.VALUES if has_values else bodies.USUAL
     request.json = bodies.read(request, bounds)  # type: ignore[attr-defined]
     where = replace(
         context.current(), session=principal.token.public_id, on_behalf_of=principal.owner
@@ -71,6 +73,8 @@ def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpRespo
             limits.charge("reporting", principal.label, limits.REPORTING)
         else:
             limits.charge("asking", principal.label, limits.ASKING)
+        if has_values:
+            return act()
         return replays.once(request, principal=principal.label, now=now, act=act)
 
 

@@ -11,9 +11,11 @@ from ninja.parser import Parser
 
 from keyvault.api import (
     agents,
+    batches,
     comments,
     dependents,
     events,
+    imports,
     keys,
     refusals,
     requests,
@@ -53,7 +55,18 @@ def build() -> NinjaAPI:
     api.add_exception_handler(ValidationError, _invalid)
     api.add_exception_handler(HttpError, _unreadable)
     api.add_exception_handler(Exception, _refused)
-    parts = (keys, usage, rotations, dependents, agents, requests, comments, events)
+    parts = (
+        keys,
+        imports,
+        usage,
+        rotations,
+        batches,
+        dependents,
+        agents,
+        requests,
+        comments,
+        events,
+    )
     for router in (part.router for part in parts):
         api.add_router("", router)
     return api

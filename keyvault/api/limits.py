@@ -41,6 +41,11 @@ FAILURES = Rate(per_s=0.5, burst=60)
 
 # Operations that bring many small things at once, by their operationId.
 BATCHES = frozenset({"reportUsage"})
+# Operations that bring values. No digest of such a body is kept, so that it can be repeated
+# only because doing it twice changes nothing.
+VALUES = frozenset({"importKeys"})
+# Operations that ask for one thing about many others, which they list.
+LISTS = frozenset({"startRotations"})
 
 
 class Buckets:

@@ -35,17 +35,21 @@ def mark(kind: str, text: str) -> str | int | None:
 
 def tagged(request: HttpRequest, found: BaseModel) -> HttpResponse:
     """Return an object with its ETag, or 304 when the caller has it already (RFC 9110 13.1.2)."""
-    body = found.model_dump_json()
-    tag = f'"{hashlib.sha256(body.encode()).hexdigest()[:32]}"'
-    if has(request, tag):
-        return HttpResponseNotModified(headers={"ETag": tag})
-    return HttpResponse(body, content_type="application/json", headers={"ETag": tag})
+    body, named = found.model_dump_json(), tag(found)
+    if has(request, named):
+        return HttpResponseNotModified(headers={"ETag": named})
+    return HttpResponse(body, content_type="application/json", headers={"ETag": named})
 
 
-def has(request: HttpRequest, tag: str) -> bool:
+def tag(found: BaseModel) -> str:
+    """Return the ETag of an object: what differs once anything in it does."""
+    return f'"{hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:32]}"'
+
+
+def has(request: HttpRequest, name: str) -> bool:
     """Say whether the caller names this ETag as the one it has."""
     named = request.headers.get("If-None-Match", "")
-    return tag in {part.strip().removeprefix("W/") for part in named.split(",")}
+    return name in {part.strip().removeprefix("W/") for part in named.split(",")}
 
 
 def _salt(kind: str) -> str:

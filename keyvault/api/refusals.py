@@ -18,11 +18,13 @@ from keyvault.actions import (
     about_keys,
     add_place,
     askers,
+    new_adoption,
     new_grant,
     new_key,
     reveal_secret,
     revoke_key,
     rotate_key,
+    rotate_keys,
 )
 from keyvault.agents import tokens
 from keyvault.api import problems
@@ -30,7 +32,7 @@ from keyvault.api.principals import Principal
 from keyvault.api.problems import Document, Fault, Problem
 from keyvault.audit import denials, ledger
 from keyvault.audit.selectors import BadCursor
-from keyvault.connections import drafts
+from keyvault.connections import adopting, drafts
 from keyvault.dependents import declared
 from keyvault.dependents import services as dependents
 from keyvault.inventory import naming
@@ -120,6 +122,16 @@ def _target(error: Exception) -> Document:
     return Document("invalid", errors=faults)
 
 
+def _adoption(error: Exception) -> Document:
+    """Point at each field of each key that was brought."""
+    assert isinstance(error, new_adoption.BadAdoption)  # noqa: S101 - the table says so.
+    faults = [
+        Fault(fault.sentence, f"/keys/{fault.at}/" + fault.field.replace("option_", "options/", 1))
+        for fault in error.faults
+    ]
+    return Document("invalid", errors=faults)
+
+
 def _text(error: Exception) -> Document:
     assert isinstance(error, services.BadText)  # noqa: S101 - the table says so.
     return Document("invalid", errors=[Fault(error.sentence, f"/{error.field}")])
@@ -157,6 +169,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((about_keys.AlreadyAsked,), _asked),
     ((new_key.BadDeclaration,), _declaration),
     ((drafts.BadDraft,), _target),
+    ((new_adoption.BadAdoption,), _adoption),
     ((services.BadText,), _text),
     ((RequestDataTooBig,), _plain("too-large")),
     ((naming.BadName,), _plain("bad-name", says=True)),
@@ -170,6 +183,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
             revoke_key.NotRevocable,
             reveal_secret.NotRevealable,
             rotate_key.NotRotatable,
+            rotate_keys.NotRotatable,
         ),
         _plain("conflict", says=True),
     ),
@@ -190,5 +204,5 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ),
     ((lockout.LockedOut,), _locked),
     ((ledger.LedgerUnavailable, ports.NotBound), _plain("unavailable", Retry_After="5")),
-    ((OperationalError,), _plain("unavailable", Retry_After="5")),
+    ((OperationalError, adopting.NotOpen), _plain("unavailable", Retry_After="5")),
 )

@@ -65,6 +65,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "kek.registered": frozenset({"kek_id"}),
     "version.created": frozenset({"number", "fields"}),
     "version.issued": frozenset({"number", "remote_id", "provider"}),
+    "version.adopted": frozenset({"number", "remote_id", "fields"}),
     "version.promoted": frozenset({"number", "remote_id", "previous"}),
     "version.fell_back": frozenset({"number", "remote_id", "previous"}),
     "version.suspended": frozenset({"number", "remote_id"}),
@@ -88,6 +89,9 @@ EVENTS: dict[str, frozenset[str]] = {
     "attempt.unanswered": frozenset({"act", "number", "tag", "code", "sentence"}),
     "attempt.settled": frozenset({"act", "number", "tag", "state", "note"}),
     "intake.received": frozenset({"number", "fields", "act"}),
+    "adoption.proposed": frozenset({"fingerprint", "remote_id", "connection"}),
+    "adoption.dropped": frozenset({"fingerprint"}),
+    "import.received": frozenset({"keys", "asked", "duplicates"}),
     # inventory
     "environment.created": frozenset({"protected"}),
     "key.requested": frozenset(
@@ -109,6 +113,9 @@ EVENTS: dict[str, frozenset[str]] = {
     "rotation.moved": frozenset({"rotation", "state", "before", "wave", "cause"}),
     "rotation.chosen": frozenset({"rotation", "choice", "reason"}),
     "rotation.delivered": frozenset({"rotation", "dependent", "state", "note"}),
+    "rotation.skipped": frozenset({"batch", "cause"}),
+    "rotation.batch_created": frozenset({"batch", "trigger", "keys"}),
+    "rotation.batch_stopped": frozenset({"batch", "reason", "left"}),
     "key.rotation_due": frozenset({"cause", "due_at"}),
     "grant.given": frozenset(
         {"permission", "holder_kind", "holder", "reason", "starts_at", "ends_at"}

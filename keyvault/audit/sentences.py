@@ -81,6 +81,9 @@ SENTENCES: Mapping[str, str] = {
     "rotation.moved": "The rotation of {subject} went from {before} to {state}.",
     "rotation.chosen": "{actor} chose for the rotation of {subject}: {choice}.",
     "rotation.delivered": "{dependent} is {state} in the rotation of {subject}.",
+    "rotation.skipped": "{subject} was left out of a rotation of many keys: {cause}.",
+    "rotation.batch_created": "The rotation of {keys} keys at once was written down: {trigger}.",
+    "rotation.batch_stopped": "{actor} had no more keys begun and left out {left}: {reason}.",
     "key.rotation_due": "A rotation of {subject} is due: {cause}.",
     "key.live": "{subject} is live.",
     "key.changed": "The declared use or delivery of {subject} was changed.",
@@ -94,6 +97,7 @@ SENTENCES: Mapping[str, str] = {
     "kek.registered": "A key-encryption key was registered.",
     "version.created": "Version {number} of {subject} was sealed.",
     "version.issued": "The provider issued version {number} of {subject}.",
+    "version.adopted": "A value that people brought became version {number} of {subject}.",
     "version.promoted": "Version {number} of {subject} became current.",
     "version.fell_back": "Version {number} of {subject} is current again.",
     "version.suspended": "Version {number} of {subject} is switched off at the provider.",
@@ -117,6 +121,9 @@ SENTENCES: Mapping[str, str] = {
     "attempt.unanswered": "The provider gave no answer about {subject}.",
     "attempt.settled": "It is settled what the provider did about {subject}.",
     "intake.received": "{actor} handed in a value for {subject}.",
+    "adoption.proposed": "{actor} brought the value of {subject}, which waits sealed.",
+    "adoption.dropped": "The value that was brought for {subject} was deleted.",
+    "import.received": "{actor} brought {keys} keys for {subject}; {asked} were asked for, {duplicates} are known.",
     # usage
     "usage.dropped": "{count} reported uses from before {until} were dropped, as their time was over.",
     # audit

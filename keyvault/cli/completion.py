@@ -19,6 +19,7 @@ WORDS = {
     "completion": ("bash", "zsh", "fish"),
     "demo": ("code", "list"),
     "get": ("--field", "--show", "--json"),
+    "import": ("dotenv", "csv", "openbao", "aws-sm"),
     "login": ("--open",),
     "request": ("create", "list", "show", "withdraw"),
     "rotate": ("--reason", "--deploy-id", "--comment", "--ticket", "--wait", "--timeout", "--json"),

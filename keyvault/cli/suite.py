@@ -1,6 +1,6 @@
 """`keyvault test`: the whole suite on embedded servers, with no configuration.
 
-    keyvault test [--campaigns] [anything that pytest takes]
+    keyvault test [--campaigns] [--servers] [anything that pytest takes]
 
 The servers live in a directory of their own that is thrown away; DATABASE_URL
 and KEYVAULT_BROKER_URL replace them. The whole suite runs as three processes at
@@ -24,7 +24,9 @@ from keyvault.launcher.installation import ROOT
 from keyvault.launcher.sentences import Stop
 from keyvault.launcher.throwaway import throwaway_servers
 
-CAMPAIGNS = "--campaigns"
+# What runs only when it is asked for, by the mark of its tests: what takes long, and what
+# needs servers that no wheel brings.
+ON_DEMAND = {"--campaigns": "campaign", "--servers": "servers"}
 # Each takes about as long as the rest does. What drives a browser leaves an event loop
 # running in its process, beside which nothing else could run one.
 BESIDE = {
@@ -39,11 +41,18 @@ def run(argv: Sequence[str]) -> int:
     """Run pytest and return its exit code. Raises Stop when there is no suite here."""
     if not (ROOT / "tests").is_dir():
         raise Stop("The tests are part of the source tree, which this is not.", code=2)
-    arguments = [word for word in argv if word != CAMPAIGNS]
+    arguments = _chosen(argv)
     is_part = any((ROOT / word.partition("::")[0]).exists() for word in arguments)
-    if CAMPAIGNS not in argv and "-m" not in arguments:
-        arguments = ["-m", "not campaign", *arguments]
     return asyncio.run(_part(arguments) if is_part else _whole(arguments))
+
+
+def _chosen(argv: Sequence[str]) -> list[str]:
+    """Return what pytest is told: all that runs only on demand is left out unless it is asked for."""
+    arguments = [word for word in argv if word not in ON_DEMAND]
+    left_out = [mark for word, mark in ON_DEMAND.items() if word not in argv]
+    if left_out and "-m" not in arguments:
+        arguments = ["-m", " and ".join(f"not {mark}" for mark in left_out), *arguments]
+    return arguments
 
 
 async def _part(arguments: Sequence[str]) -> int:

@@ -30,13 +30,21 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a look at a provider has shown; `missing` are our remote ids that are gone."""
+    """What a look at a provider has shown; `missing` are our remote ids that are gone.
+
+    `foreign` were made by nobody here: no record of ours speaks of them.
+    """
 
     known: tuple[RemoteKey, ...]
     over: tuple[RemoteKey, ...]
     strange: tuple[RemoteKey, ...]
     missing: tuple[str, ...]
-    foreign_count: int
+    foreign: tuple[RemoteKey, ...]
+
+    @property
+    def foreign_count(self) -> int:
+        """How many there are that nobody here has made."""
+        return len(self.foreign)
 
 
 def compare(
@@ -63,7 +71,7 @@ def compare(
         over=tuple(over),
         strange=tuple(strange),
         missing=tuple(sorted(set(believed) - alive)),
-        foreign_count=len([key for key in keys if key.remote_id not in ours.union(believed)]),
+        foreign=tuple(key for key in keys if key.remote_id not in ours.union(believed)),
     )
 
 

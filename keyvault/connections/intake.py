@@ -112,6 +112,13 @@ def _attempt(key: Key, person: User, act: Act | None = None) -> Attempt:
 def _steps(attempt: Attempt) -> Sequence[str]:
     """Return what to do, at the server that issued the credential."""
     behind = selectors.left_behind(attempt)
+    if behind is not None and behind.is_nameless:
+        place = places.named(behind.server)
+        return (
+            f"Find at {place} the credential with the adopted value; its id is not known here.",
+            "End it there, and nothing else.",
+            "Confirm here that it no longer works.",
+        )
     if behind is not None:
         what = behind.remote_id or "what was begun there"
         return (

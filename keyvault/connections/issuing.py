@@ -121,7 +121,8 @@ def _credential(work: Work) -> tuple[Attempt, Issued]:
 
 def _plan(work: Work) -> Attempt:
     current = versions.current(work.key.pk)
-    holding = Issued.from_json(current.remote, {}) if current else None
+    # Of an adopted value nobody may know which credential at the provider it is.
+    holding = Issued.from_json(current.remote, {}) if current and current.remote else None
     pending = versions.pending(work.key.pk)
     tried = attempts.next_number(act=Act.CREATE, version_id=pending.pk) if pending else 1
     with spoken():

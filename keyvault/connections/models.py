@@ -136,3 +136,85 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.act} {self.tag}"
+
+
+class AdoptionState(models.TextChoices):
+    """WAITING lies sealed for a decision, TAKEN lives as a version, DROPPED is deleted."""
+
+    WAITING = "waiting", "Waiting"
+    TAKEN = "taken", "Taken"
+    DROPPED = "dropped", "Dropped"
+
+
+class Adoption(models.Model):
+    """One credential that exists already and is to become a key, or has become one.
+
+    While it waits its value lies sealed under this id. `fingerprint` is the vault's keyed
+    one, of which the constraint allows each once: of two people who bring the same value
+    at once, one asks. `remote` is the provider's identity of it, as a look there has shown
+    it; empty where nobody knows it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    key = models.OneToOneField("keyvault.Key", models.PROTECT, related_name="adoption")
+    connection = models.ForeignKey(Connection, models.PROTECT, related_name="adoptions")
+    fingerprint = models.CharField(max_length=64)
+    remote_id = models.CharField(max_length=300, blank=True)
+    remote = models.JSONField(default=dict)
+    state = models.CharField(max_length=10, choices=AdoptionState, default=AdoptionState.WAITING)
+    request_id = models.UUIDField(null=True, db_index=True)
+    created_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["created_at", "id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(state__in=AdoptionState.values), name="adoption_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(state=AdoptionState.WAITING, ended_at=None)
+                | (~Q(state=AdoptionState.WAITING) & Q(ended_at__isnull=False)),
+                name="adoption_ended_has_date",
+            ),
+            models.UniqueConstraint(
+                fields=["fingerprint"],
+                condition=~Q(state=AdoptionState.DROPPED),
+                name="adoption_value_once",
+            ),
+            models.UniqueConstraint(
+                fields=["connection", "remote_id"],
+                condition=~Q(state=AdoptionState.DROPPED) & ~Q(remote_id=""),
+                name="adoption_remote_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.state} adoption of {self.key_id}"
+
+
+class ShadowKey(models.Model):
+    """One credential at a provider that no key of ours answers for, as the last look saw it.
+
+    `remote` is the provider's own description. The row goes when the credential has gone
+    or has become a key.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    connection = models.ForeignKey(Connection, models.PROTECT, related_name="shadows")
+    remote_id = models.CharField(max_length=300)
+    remote = models.JSONField(default=dict)
+    made_at = models.DateTimeField(null=True)
+    used_at = models.DateTimeField(null=True)
+    first_seen_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-first_seen_at", "remote_id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["connection", "remote_id"], name="shadow_seen_once"),
+        ]
+
+    def __str__(self) -> str:
+        return self.remote_id

@@ -37,11 +37,21 @@ def leads_to(connection: Connection) -> dict[str, str]:
 
 
 def is_within_reach(version: Version, connection: Connection) -> bool:
-    """Say whether a Connection leads to the server that issued a version.
+    """Say whether calls through a Connection can name a version: it leads to the server of it.
 
-    A version of which that is not recorded is out of reach.
+    A version of which that is not recorded is out of reach, and so is one that was
+    adopted without its id at the provider.
     """
+    if version.is_nameless:
+        return False
     return bool(version.server) and version.server == leads_to(connection)
+
+
+def id_of(version: Version) -> str:
+    """Return what a version is called at the provider, or why nobody here can say."""
+    if version.is_nameless:
+        return "id not known"
+    return version.remote_id or "no id yet"
 
 
 def named(server: Mapping[str, object]) -> str:
@@ -58,8 +68,13 @@ def _first(server: Mapping[str, object], *names: str) -> str:
 
 
 def out_of_reach(version: Version, connection: Connection) -> str:
-    """Return the sentence for a version at another server, with both mends."""
+    """Return the sentence for a version that no call can end, with the mends."""
     place = named(version.server)
+    if version.is_nameless:
+        return (
+            f"Version {version.number} was adopted without its id at {place}, so no call can end "
+            f"it. End it there by hand and confirm on the key's page."
+        )
     return (
         f"Version {version.number} was issued at {place}, and {connection.title} leads to "
         f"{named(leads_to(connection))} now. Have the Connection changed back and resume, "

@@ -17,7 +17,7 @@ from django.db import transaction
 from approvals import queue
 from approvals.ports import Actor, Run, Unfinished
 from keyvault.audit import ledger
-from keyvault.connections import attempts, calls, places, schedule
+from keyvault.connections import attempts, calls, places, schedule, shadows
 from keyvault.connections.comparing import Comparison, Standing, compare
 from keyvault.connections.context import Reach, reach, subject_of
 from keyvault.connections.models import Attempt, AttemptState, Connection
@@ -225,7 +225,8 @@ def _name_left_behind(reached: Reach[Provider], run: Run) -> None:
     behind = [
         version
         for version in versions.in_use_through(connection.pk)
-        if not places.is_within_reach(version, connection)
+        # What was adopted without its id came from nowhere else; its page says what is missing.
+        if not places.is_within_reach(version, connection) and not version.is_nameless
     ]
     with transaction.atomic(durable=True):
         run.fence()
@@ -267,6 +268,11 @@ def _note_success(connection: Connection, comparison: Comparison | None, run: Ru
             inventory_failures=0,
             foreign_count=comparison.foreign_count if comparison else 0,
         )
+        # One may have been adopted since the listing.
+        ours = _believed(connection)
+        found = comparison.foreign if comparison else ()
+        foreign = [key for key in found if key.remote_id not in ours]
+        shadows.note(connection=connection, foreign=foreign, now=run.now)
         findings.close(
             kind=FindingKind.CONNECTION,
             subject=subject_of(connection),

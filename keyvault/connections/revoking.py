@@ -34,8 +34,8 @@ def revoke(
 
     A crash anywhere repeats a call that does nothing the second time. The
     transaction that notes the last revocation runs `on_revoked`. A version that
-    was issued at a server where the Connection does not lead any more is left
-    to a person, after all others have ended. Raises Unfinished, NeedsPerson,
+    was issued at a server where the Connection does not lead any more, or was
+    adopted without its id, is left to a person, after all others have ended. Raises Unfinished, NeedsPerson,
     LostClaim.
     """
     errand = Errand(key, request_id, run, actor)
@@ -86,7 +86,7 @@ def _order(key: Key) -> list[Version]:
 def _leave_to_person(
     errand: Errand, version: Version, on_revoked: Callable[[], None] | None
 ) -> None:
-    """Note the end of a version at another server once a person has confirmed it.
+    """Note the end of a version that is out of reach once a person has confirmed it.
 
     Nothing is called and nothing is tried here: the server of now can neither
     end it nor tell, and the value is no business of it.
@@ -95,7 +95,8 @@ def _leave_to_person(
     attempt = _attempt(errand, version, label)
     errand.run.reached("revoke:attempted")
     if not attempt.confirmed_by:
-        raise NeedsPerson("server_changed", places.out_of_reach(version, errand.key.connection))
+        code = "by_hand" if version.is_nameless else "server_changed"
+        raise NeedsPerson(code, places.out_of_reach(version, errand.key.connection))
     cause = f"ended by hand at {places.named(version.server)}, confirmed by {attempt.confirmed_by}"
     _note(errand, version, attempt, cause=cause, on_revoked=on_revoked)
     errand.run.reached("revoke:recorded")

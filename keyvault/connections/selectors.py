@@ -17,11 +17,23 @@ from keyvault.destinations import registry as registry_of_destinations
 from keyvault.destinations.base import DestinationCapabilities
 from keyvault.plugins import context
 from keyvault.providers import registry
-from keyvault.providers.base import Capabilities, Context, Field, Problem, Proposes, Shape, Verified
+from keyvault.providers.base import (
+    Capabilities,
+    Context,
+    Field,
+    HoldsOne,
+    Problem,
+    Proposes,
+    Shape,
+    Verified,
+)
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
     from keyvault.vault.models import Version
+
+# What the one secret part of a credential is called where its provider does not say.
+VALUE = "value"
 
 
 def get(slug: str) -> Connection:
@@ -160,6 +172,21 @@ def credential_schema(kind: str) -> Sequence[Field]:
 def options_schema(kind: str) -> Sequence[Field]:
     """Return the fields of one key at such a Connection. Raises registry.UnknownKind."""
     return registry.provider(kind).options_schema
+
+
+def value_field(kind: str) -> str:
+    """Return the name of the one secret part of such a credential. Raises registry.UnknownKind."""
+    provider = registry.provider(kind)
+    return provider.value_field if isinstance(provider, HoldsOne) else VALUE
+
+
+def takes_listed(kind: str) -> bool:
+    """Say whether a credential that is listed there can be adopted with its id.
+
+    Raises registry.UnknownKind.
+    """
+    provider = registry.provider(kind)
+    return isinstance(provider, HoldsOne) and provider.takes_listed
 
 
 def proposed_options(connection: Connection, name: str) -> Mapping[str, str]:

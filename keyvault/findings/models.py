@@ -19,6 +19,7 @@ class FindingKind(models.TextChoices):
     MISMATCH = "mismatch", "Sealed value in the wrong place"
     ROTATION = "rotation", "Rotation that waits for a person"
     PLACE = "place", "Place that cannot be written"
+    MISSED = "missed", "Rotation that did not begin on its day"
     USE_HOST = "use_host", "Key used for an undeclared host"
     USE_VOLUME = "use_volume", "Key used more than declared"
     USE_ENDED = "use_ended", "Key used without a right"

@@ -83,6 +83,11 @@ def close_gone(
     return len(gone)
 
 
+def subject_of(finding: Finding) -> Subject:
+    """Return what a finding is about, as it was when that was found."""
+    return Subject(finding.subject_kind, finding.subject_id, finding.subject_label)
+
+
 def dismiss(*, finding_id: UUID, actor: Actor, reason: str, now: datetime) -> Finding:
     """Close one finding by hand, with a reason. Raises NotVisible when it is not open."""
     with transaction.atomic(durable=True):
@@ -103,7 +108,7 @@ def _record(event: str, finding: Finding, actor: Actor, now: datetime) -> None:
     ledger.record(
         event,
         actor=actor,
-        subject=Subject(finding.subject_kind, finding.subject_id, finding.subject_label),
+        subject=subject_of(finding),
         now=now,
         fields={
             "kind": str(finding.kind),

@@ -70,6 +70,20 @@ def visible_keys(person: User) -> QuerySet[Key]:
     return found
 
 
+def rotatable_keys(person: User) -> QuerySet[Key]:
+    """Return the keys that a person may have rotated now, as `permissions` judges one of them."""
+    keys = Key.objects.filter(released_at=None)
+    if not person.is_active:
+        return keys.none()
+    if any(KeyPermission.MANAGE in held for held in _by_role(person)):
+        return keys
+    wanted = [f"keyvault.{name}_key" for name in (KeyPermission.ROTATE, KeyPermission.MANAGE)]
+    found: QuerySet[Key] = get_objects_for_user(
+        person, wanted, keys, any_perm=True, accept_global_perms=False
+    )
+    return found
+
+
 def _by_role(person: User) -> list[frozenset[str]]:
     held = people.roles(person)
     return [rights for role, rights in ROLE_PERMISSIONS.items() if role in held]

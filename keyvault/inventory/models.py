@@ -99,7 +99,8 @@ class Key(models.Model):
     rotation_cause = models.CharField(max_length=120, blank=True)
     revoked_at = models.DateTimeField(null=True)
     released_at = models.DateTimeField(null=True)
-    request_id = models.UUIDField(unique=True, null=True)
+    # One request can bring many keys.
+    request_id = models.UUIDField(null=True, db_index=True)
 
     class Meta:
         ordering = ["name"]

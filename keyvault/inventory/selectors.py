@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -112,6 +112,13 @@ def keys_after(
     return keyset.cut(found, _ORDERS[filters.sort], size=limit, after=after)
 
 
+def matching(
+    keys: QuerySet[Key], filters: Filters, *, person: User, now: datetime
+) -> QuerySet[Key]:
+    """Return those of the given keys that a list with these filters would show to a person."""
+    return _filtered(keys, filters, person=person, now=now)
+
+
 def counts(person: User, *, now: datetime) -> dict[str, int]:
     """Return how many visible keys the common filters would show."""
     keys = access.visible_keys(person).order_by()
@@ -142,6 +149,12 @@ def environment(slug: str) -> Environment | None:
 def is_reserved(name: str) -> bool:
     """Say whether a name in its one form belongs to a key already, visible or not."""
     return Key.objects.filter(name=name, released_at=None).exists()
+
+
+def reserved_among(names: Collection[str]) -> frozenset[str]:
+    """Return those of some names, in their one form, that belong to a key already."""
+    taken = Key.objects.filter(name__in=names, released_at=None)
+    return frozenset(taken.values_list("name", flat=True))
 
 
 def by_id(key_id: UUID) -> Key | None:

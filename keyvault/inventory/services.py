@@ -6,7 +6,7 @@ transaction, so that a key, its request and the ledger agree at every commit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -66,23 +66,25 @@ def register(
     owner: User,
     now: datetime,
     key_id: UUID,
+    actor: Actor | None = None,
 ) -> Key:
     """Reserve a name and keep what was declared, until the request is decided.
 
-    The owner may see the key from here on. Raises NameTaken, naming.BadName,
+    The owner may see the key from here on. `actor`: who asks in their place. Raises NameTaken, naming.BadName,
     NotVisible on an unknown environment or team.
     """
     _assert_in_transaction()
     key = Key(pk=key_id, owner=owner, created_at=now, state=KeyState.REQUESTED)
     _declare(key, declared, provider=provider, connection_id=connection_id)
     _save_name(key, is_new=True)
-    record("key.requested", key, actor=people.actor(owner), now=now, fields=_facts(key))
+    asker = actor or people.actor(owner)
+    record("key.requested", key, actor=asker, now=now, fields=_facts(key))
     grants.grant(
         key=key,
         holder=owner,
         permission=KeyPermission.VIEW,
         reason="owner",
-        actor=people.actor(owner),
+        actor=asker,
         now=now,
     )
     return key
@@ -93,6 +95,12 @@ def bind_request(*, key: Key, request_id: UUID) -> None:
     _assert_in_transaction()
     Key.objects.filter(pk=key.pk, request_id=None).update(request_id=request_id)
     key.request_id = request_id
+
+
+def bind_keys(*, key_ids: Collection[UUID], request_id: UUID) -> None:
+    """Note which request asks for several keys that were just registered."""
+    _assert_in_transaction()
+    Key.objects.filter(pk__in=key_ids, request_id=None).update(request_id=request_id)
 
 
 def redeclare(

@@ -34,6 +34,7 @@ _OK = range(200, 300)
 _SERVER_FAULT = 500
 _FORBIDDEN, _TIMEOUT, _TOO_MANY = 403, 408, 429
 _MOST_WAIT_S = 3600.0
+_UNUSABLE = "The API gave no usable answer; nothing was changed."
 _VISIBLE = re.compile(rb"[!-~]+")
 
 
@@ -65,13 +66,16 @@ class JsonApi:
 
     def read(self, path: str, query: Mapping[str, str | int] | None = None) -> Mapping[str, JSON]:
         """GET an object. Raises Denied, NotFound, Misconfigured, Transient."""
-        url = _join(self.base, path) + (f"?{urlencode(query)}" if query else "")
-        self.ctx.remaining()
-        reply = self.ctx.http.request("GET", url, headers=self.headers, ca=self.ca)
-        require_ok(reply, is_change=False)
-        found = _object(reply)
-        if found is None:
-            raise Transient("The API gave no usable answer; nothing was changed.")
+        found = self._read(path, query)
+        if not isinstance(found, dict):
+            raise Transient(_UNUSABLE)
+        return found
+
+    def read_list(self, path: str, query: Mapping[str, str | int] | None = None) -> list[JSON]:
+        """GET a list that no object wraps. Raises Denied, NotFound, Misconfigured, Transient."""
+        found = self._read(path, query)
+        if not isinstance(found, list):
+            raise Transient(_UNUSABLE)
         return found
 
     def change(
@@ -89,10 +93,17 @@ class JsonApi:
             method, _join(self.base, path), headers=headers, body=sent, ca=self.ca
         )
         require_ok(reply, is_change=True)
-        found = _object(reply) if reply.body else {}
-        if found is None:
+        found = _value(reply) if reply.body else {}
+        if not isinstance(found, dict):
             raise Ambiguous("The API gave no usable answer to a change.")
         return found
+
+    def _read(self, path: str, query: Mapping[str, str | int] | None) -> JSON:
+        url = _join(self.base, path) + (f"?{urlencode(query)}" if query else "")
+        self.ctx.remaining()
+        reply = self.ctx.http.request("GET", url, headers=self.headers, ca=self.ca)
+        require_ok(reply, is_change=False)
+        return _value(reply)
 
 
 def require_ok(reply: Reply, *, is_change: bool) -> None:
@@ -131,12 +142,12 @@ def _join(base: str, path: str) -> str:
     return base.strip().rstrip("/") + path
 
 
-def _object(reply: Reply) -> Mapping[str, JSON] | None:
+def _value(reply: Reply) -> JSON:
+    """Return the JSON of an answer, or None where it is none."""
     try:
-        found = json.loads(reply.body)
+        return json.loads(reply.body)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
 
 
 def refusal(reply: Reply, *, is_change: bool) -> ProviderError:

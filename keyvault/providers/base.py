@@ -55,6 +55,7 @@ __all__ = [
     "Denied",
     "Field",
     "Foresees",
+    "HoldsOne",
     "Http",
     "Instructs",
     "Issued",
@@ -175,6 +176,20 @@ class Proposes(Protocol):
         config: the Connection's settings. A setting without a sensible value is left
         out; `name` is empty while nobody has named the key.
         """
+
+
+@runtime_checkable
+class HoldsOne(Protocol):
+    """A provider whose credentials have one secret part, and which says how it is called.
+
+    An existing credential that people bring is kept under this name, so that whoever uses
+    the key finds the value of its later versions in the same place. `takes_listed`: a
+    credential that `inventory` lists can be tried and ended with its identity and this
+    part alone, without anything that only `create` returns.
+    """
+
+    value_field: ClassVar[str]
+    takes_listed: ClassVar[bool]
 
 
 @runtime_checkable

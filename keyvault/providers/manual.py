@@ -34,6 +34,8 @@ class Manual:
 
     kind: ClassVar[str] = "manual"
     title: ClassVar[str] = "By hand"
+    value_field: ClassVar[str] = "value"
+    takes_listed: ClassVar[bool] = False
     config_schema: ClassVar[Sequence[Field]] = (
         Field(
             "where",

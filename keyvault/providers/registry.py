@@ -12,8 +12,10 @@ from keyvault.providers.aws_iam import AwsIam
 from keyvault.providers.cloudflare import Cloudflare
 from keyvault.providers.generic_http import GenericHttp
 from keyvault.providers.manual import Manual
+from keyvault.providers.mariadb import MariaDB
 from keyvault.providers.openai import OpenAI
 from keyvault.providers.postgresql import PostgreSQL
+from keyvault.providers.rabbitmq import RabbitMQ
 from keyvault.providers.valkey import Valkey
 
 if TYPE_CHECKING:
@@ -25,7 +27,18 @@ GROUP = "keyvault.providers"
 _registry: Registry[Provider] = Registry(
     GROUP,
     "provider",
-    (PostgreSQL, Valkey, AwsIam, OpenAI, Anthropic, Cloudflare, GenericHttp, Manual),
+    (
+        PostgreSQL,
+        Valkey,
+        MariaDB,
+        RabbitMQ,
+        AwsIam,
+        OpenAI,
+        Anthropic,
+        Cloudflare,
+        GenericHttp,
+        Manual,
+    ),
     lambda made: made.kind,
 )
 

@@ -1,10 +1,11 @@
-"""Tables of rotations: one run of the saga, and each dependent's part in it."""
+"""Tables of rotations: one run of the saga, each dependent's part in it, and batches of many."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 from uuid import uuid4
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
@@ -122,6 +123,93 @@ class Rotation(models.Model):
 
     def __str__(self) -> str:
         return f"rotation of {self.key_id}: {self.state}"
+
+
+class Skip(models.TextChoices):
+    """Why a batch begins no rotation of one of its keys; the words are those of the pages."""
+
+    ROTATING = "rotating", "It is being rotated already"
+    RENEWED = "renewed", "It has a new version since this was asked"
+    ENDED = "ended", "It is not active"
+    BY_HAND = "by_hand", "A person makes its values"
+    SHORT_LIVED = "short_lived", "Its values end by themselves"
+    NO_PROVIDER = "no_provider", "The plug-in of its provider is not loaded"
+    STOPPED = "stopped", "The batch was stopped"
+
+
+class RotationBatch(models.Model):
+    """Many keys that one request has rotated, a bounded number at a time.
+
+    Its numbers are counted from its keys and their rotations and stand nowhere
+    else, so that they cannot differ from what is.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    request_id = models.UUIDField(unique=True)
+    trigger = models.CharField(max_length=10, choices=Trigger)
+    reason = models.TextField()
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="rotation_batches"
+    )
+    started_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField()
+    stopped_at = models.DateTimeField(null=True)
+    stopped_by = models.CharField(max_length=200, blank=True)
+    stopped_for = models.TextField(blank=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-created_at", "id"]
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(trigger__in=[Trigger.MANUAL, Trigger.INCIDENT]),
+                name="batch_trigger_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(stopped_at=None, stopped_by="", stopped_for="")
+                | (Q(stopped_at__isnull=False) & ~Q(stopped_by="") & ~Q(stopped_for="")),
+                name="batch_stopped_by_somebody",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"batch of {self.request_id}"
+
+
+class BatchKey(models.Model):
+    """One key of a batch and its place in the order. It waits until it is begun or skipped, once."""
+
+    id = models.BigAutoField(primary_key=True)
+    batch = models.ForeignKey(RotationBatch, models.PROTECT, related_name="keys")
+    key = models.ForeignKey("keyvault.Key", models.PROTECT, related_name="batch_keys")
+    place = models.PositiveIntegerField()
+    risk = models.PositiveSmallIntegerField()
+    rotation = models.OneToOneField(Rotation, models.PROTECT, null=True, related_name="batch_key")
+    skipped = models.CharField(max_length=20, choices=Skip, blank=True)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["batch", "place"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["batch", "key"], name="batch_key_once"),
+            models.UniqueConstraint(fields=["batch", "place"], name="batch_place_once"),
+            models.CheckConstraint(
+                condition=Q(skipped="") | Q(skipped__in=Skip.values), name="batch_skip_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(rotation=None, skipped="", settled_at=None)
+                | (Q(rotation=None, settled_at__isnull=False) & ~Q(skipped=""))
+                | Q(rotation__isnull=False, skipped="", settled_at__isnull=False),
+                name="batch_key_begun_or_skipped",
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index("batch", "place", condition=Q(settled_at=None), name="batch_key_waiting"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key_id} at {self.place} of {self.batch_id}"
 
 
 class Delivery(models.Model):

@@ -16,7 +16,7 @@ from django.db import transaction
 from approvals import queue
 from approvals.ports import CannotExecute, Later, NeedsPerson, Run, Unfinished
 from keyvault.inventory import services as inventory
-from keyvault.rotation import holding, pushes, saga, services, sight, steps
+from keyvault.rotation import batches, holding, pushes, saga, services, sight, steps
 from keyvault.rotation.models import Rotation
 from keyvault.rotation.saga import Do, Go, State, Wait
 
@@ -48,7 +48,12 @@ def run(rotation_id: UUID, run: Run) -> None:
         # A person was faster than this look; the next one sees what they chose.
         raise Later(_AGAIN_S) from None
     except Unfinished as stop:
+        if stop.code == "busy":
+            # It waits its turn at the Connection, which is no fault of this rotation.
+            raise Later(_AGAIN_S) from None
         _after_failure(rotation_id, run, stop)
+    # Outside of every transaction of the rotation: a batch locks other keys.
+    batches.go_on_after(rotation_id)
 
 
 def _move(rotation_id: UUID, run: Run) -> bool:
@@ -67,7 +72,7 @@ def _move(rotation_id: UUID, run: Run) -> bool:
             raise Later(seconds)
         case Do(step):
             steps.do(step, found, run)
-        case Go(State.REVOKING) if not _are_all_there(found, run):
+        case Go(State.BROWNOUT | State.REVOKING) if not _are_all_there(found, run):
             # What was written over since is to be seen before the next move.
             return True
         case Go() as way:

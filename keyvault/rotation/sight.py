@@ -46,7 +46,7 @@ def look(rotation_id: UUID) -> Sight:
         rotation.deliveries.select_related("dependent__agent", "dependent__connection")
     )
     proofs = evidence.proofs(rotation, deliveries)
-    seen = _seen(rotation, new, deliveries, proofs)
+    seen = _seen(rotation, old, new, deliveries=deliveries, proofs=proofs)
     return Sight(rotation, old, new, deliveries, proofs, _with_brownout(seen, rotation, old))
 
 
@@ -62,7 +62,9 @@ def _version(version_id: UUID | None) -> Version | None:
 
 def _seen(
     rotation: Rotation,
+    old: Version | None,
     new: Version | None,
+    *,
     deliveries: Sequence[Delivery],
     proofs: Mapping[UUID, Proof],
 ) -> Seen:
@@ -80,7 +82,7 @@ def _seen(
         ],
         since_s=since_s,
         old=Old(rotation.old_verdict),
-        silent_s=quiet_s if is_observable(rotation.key, deliveries) else None,
+        silent_s=quiet_s if is_observable(rotation.key, old, deliveries) else None,
         key_lives=rotation.key.state != KeyState.REVOKED,
         is_promoted=new is not None and new.is_current,
         wants_back=rotation.wants_back,
@@ -125,13 +127,18 @@ def progress(
     return DeliveryState.FAILED if proof.at > since else DeliveryState.RESTARTING
 
 
-def is_observable(key: Key, deliveries: Sequence[Delivery]) -> bool:
-    """Say whether use of an old version shows: the provider tells, or all of them fetch it by API."""
+def is_observable(key: Key, old: Version | None, deliveries: Sequence[Delivery]) -> bool:
+    """Say whether use of an old version shows: the provider tells, or all of them fetch it by API.
+
+    An adopted value was handed round before keyvault had it, so that nobody fetching it
+    proves nothing; the provider tells only of what it can be asked about by its id.
+    """
     found = connections.capabilities(key.connection)
-    if found is not None and found.reports_last_use:
-        return True
+    tells = found is not None and found.reports_last_use
+    if old is not None and old.adopted_at is not None:
+        return tells and not old.is_nameless
     is_written = any(dependents.is_written(one.dependent) for one in deliveries)
-    return key.delivery_mode == DeliveryMode.PULL and not is_written
+    return tells or (key.delivery_mode == DeliveryMode.PULL and not is_written)
 
 
 def is_being_written(rotation: Rotation) -> bool:

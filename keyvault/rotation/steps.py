@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from approvals.ports import Run
-from keyvault.connections import issuing, revoking
+from keyvault.connections import issuing, places, revoking
 from keyvault.connections.calls import Errand, Work, spoken, told
 from keyvault.connections.context import reach
 from keyvault.inventory import changes
@@ -77,8 +77,13 @@ HEARS: Mapping[str, Callable[[Sight, Run], None]] = {
 
 
 def _is_used_there(errand: Errand, old: Version, since: datetime) -> bool:
-    """Say whether the provider has seen the credential in use since a moment."""
+    """Say whether the provider has seen the credential in use since a moment.
+
+    Where no call can name it, its end is left to a person, who looks before.
+    """
     connection = errand.key.connection
+    if not places.is_within_reach(old, connection):
+        return False
     with told(), reach(connection, actor=errand.actor, now=errand.now, purpose="last use") as found:
         work = Work(errand.key, errand.request_id, errand.run, errand.actor, found)
         if not isinstance(work.provider, ReportsUse):

@@ -16,19 +16,22 @@ from approvals import queue
 from keyvault.connections import selectors as connections
 from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
-from keyvault.rotation import running, services
+from keyvault.rotation import batches, running, schedules, services
 from keyvault.rotation.models import ENDED, Rotation, Trigger
 from keyvault.rotation.saga import Cause, State
 
 AT_ONCE = 100
 STARTED_BY = "Schedule"
-_WORDS = {"cadence": Trigger.CADENCE}
+_WORDS = {"cadence": Trigger.CADENCE, schedules.EXPIRY: Trigger.EXPIRY}
 
 
 def run(now: datetime) -> int:
     """Begin what is due, at most 100; return how many. Look after jobs that were lost."""
+    schedules.bring_forward(now)
     begun = sum(_begin(key, now) for key in _due(now))
     _look_after(now)
+    batches.look_after()
+    schedules.tell_missed(now)
     return begun
 
 

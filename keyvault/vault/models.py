@@ -30,7 +30,9 @@ class Version(models.Model):
     `server` is what names the server that issues it, as the Connection led
     there when the version was begun; empty where that was not recorded.
     `remote` is the provider's identity of the credential, in the form that the
-    providers define; empty until the provider has answered. `suspended_at` is when
+    providers define; empty until the provider has answered. `adopted_at` is when a
+    value that people brought was taken in: only such a version may be in use without
+    anybody knowing which credential at the provider it is. `suspended_at` is when
     keyvault began to switch it off there; it is empty again once it is switched on.
     """
 
@@ -50,6 +52,7 @@ class Version(models.Model):
     suspended_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
     destroyed_at = models.DateTimeField(null=True)
+    adopted_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
     revealed_at = models.DateTimeField(null=True)
     revealed_by = models.ForeignKey(
@@ -76,7 +79,7 @@ class Version(models.Model):
             ),
             models.CheckConstraint(
                 condition=~Q(state__in=[VersionState.CURRENT, VersionState.PREVIOUS])
-                | (Q(promoted_at__isnull=False) & ~Q(remote_id="")),
+                | (Q(promoted_at__isnull=False) & (~Q(remote_id="") | Q(adopted_at__isnull=False))),
                 name="version_promoted_is_issued",
             ),
             models.CheckConstraint(
@@ -91,6 +94,7 @@ class Version(models.Model):
                 name="version_revealed_by_somebody",
             ),
         ]
+        indexes: ClassVar = [models.Index("fingerprint", name="version_by_fingerprint")]
 
     def __str__(self) -> str:
         return f"version {self.number} of {self.key_id}"
@@ -99,6 +103,11 @@ class Version(models.Model):
     def is_current(self) -> bool:
         """Whether this is what whoever uses the key gets."""
         return self.state == VersionState.CURRENT
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether it was adopted without its id, so that no call can name it at the provider."""
+        return self.adopted_at is not None and not self.remote_id
 
     @property
     def has_ended(self) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import timedelta
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import F, Q, QuerySet
 
 from approvals.ports import NotVisible
 from keyvault.vault.models import Version, VersionState
@@ -59,11 +60,28 @@ def by_ids(version_ids: Sequence[UUID]) -> dict[UUID, Version]:
     return {found.pk: found for found in _all().filter(pk__in=version_ids)}
 
 
+def by_fingerprints(fingerprints: Collection[str]) -> Sequence[Version]:
+    """Return the versions that have not ended and hold one of these values."""
+    states = [VersionState.PENDING, VersionState.CURRENT, VersionState.PREVIOUS]
+    return list(_all().filter(fingerprint__in=fingerprints, state__in=states).order_by("number"))
+
+
 def in_use_through(connection_id: UUID) -> Sequence[Version]:
     """Return the versions in use that were issued through one Connection, wherever it led."""
     states = [VersionState.CURRENT, VersionState.PREVIOUS]
     rows = _all().filter(key__connection_id=connection_id, state__in=states)
     return list(rows.order_by("key__name", "number"))
+
+
+def ending_first(ahead: timedelta) -> Sequence[Version]:
+    """Return the current versions of live keys that end at the provider before their keys do.
+
+    Only those that end less than `ahead` after the key's next rotation, or before it.
+    """
+    rows = _all().filter(state=VersionState.CURRENT, key__state="live", expires_at__isnull=False)
+    rows = rows.filter(expires_at__lt=F("key__expires_at"))
+    turn = F("key__rotation_due_at") + ahead
+    return list(rows.filter(Q(key__rotation_due_at=None) | Q(expires_at__lt=turn)))
 
 
 def expected_through(connection_id: UUID) -> Sequence[Version]:

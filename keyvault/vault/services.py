@@ -1,6 +1,7 @@
 """Write versions: each moves through its states once, with its ledger line, sealed throughout.
 
     pending -> current <-> previous -> revoked -> destroyed
+    (adopted)  current                                      a value that people brought
     pending ---------------------------------> destroyed   (it never came to be)
 
 All but `open_material` and `reveal` run inside the caller's transaction and
@@ -46,6 +47,19 @@ class Credential:
     expires_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A value that people brought: where it waits sealed, and what is known of it.
+
+    `server` names where it is valid; `remote` is its identity there, empty where nobody knows it.
+    """
+
+    place: Place
+    fingerprint: str
+    server: Mapping[str, str]
+    remote: Mapping[str, Any]
+
+
 def begin(
     *,
     key_id: UUID,
@@ -72,6 +86,47 @@ def begin(
         key=key, number=last + 1, server=dict(server), request_id=request_id, created_at=now
     )
     _record("version.created", version, actor, now, {}, request_id)
+    return version
+
+
+def adopt(
+    *,
+    key_id: UUID,
+    brought: Brought,
+    request_id: UUID,
+    now: datetime,
+    actor: Actor,
+) -> Version:
+    """Make a value that people brought the first and current version of a key. Idempotent.
+
+    What lies sealed in its place is sealed anew for the key, and gone from there. Raises
+    WrongState on a key that has a version already, and where nothing was brought;
+    keyring.NoKey, envelope.Refused.
+    """
+    key = _locked_key(key_id)
+    found = key.versions.order_by("number").first()
+    if found is not None and found.request_id == request_id and found.adopted_at is not None:
+        return found
+    if found is not None:
+        raise WrongState(f"{key.name} has a version already.")
+    version = Version.objects.create(
+        key=key,
+        number=1,
+        state=VersionState.CURRENT,
+        server=dict(brought.server),
+        remote_id=brought.remote.get("remote_id", ""),
+        remote=dict(brought.remote),
+        fingerprint=brought.fingerprint,
+        request_id=request_id,
+        created_at=now,
+        issued_at=now,
+        promoted_at=now,
+        adopted_at=now,
+    )
+    if not sealing.move(brought.place, _place(version), now=now):
+        raise WrongState(f"The value that was brought for {key.name} is gone.")
+    fields = {"remote_id": version.remote_id, "fields": sealing.fields(_place(version))}
+    _record("version.adopted", version, actor, now, fields, request_id)
     return version
 
 

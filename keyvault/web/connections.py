@@ -18,7 +18,7 @@ from approvals.policy.matching import NoPolicy
 from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as people
 from keyvault.actions import about_keys, change_connection
-from keyvault.connections import checks, intake, selectors
+from keyvault.connections import adopting, checks, intake, selectors, shadows
 from keyvault.connections.drafts import BadDraft
 from keyvault.dependents import selectors as dependents
 from keyvault.findings import selectors as findings
@@ -71,6 +71,9 @@ def connection(request: HttpRequest, slug: str) -> HttpResponse:
         "findings": findings.for_subject("connection", str(row.pk)),
         "requests": change_connection.asked_about(person=person, connection_id=row.pk),
         "live_count": selectors.live_key_count(row.pk),
+        "shadows": shadows.shadows(row.pk),
+        "takes_listed": _takes_listed(row),
+        "asked_ids": adopting.taken_ids(row.pk),
     }
     return render(request, "keyvault/connections/connection.html", context)
 
@@ -219,6 +222,14 @@ def _frame(person: Any) -> dict[str, Any]:  # noqa: ANN401 - views import no tab
         "now": timezone.now(),
         "may_change": people.has_role(person, ADMINISTRATORS),
     }
+
+
+def _takes_listed(row: Any) -> bool:  # noqa: ANN401 - views import no tables.
+    """Say whether a shadow key here is adopted with its id, so that calls can end it later."""
+    try:
+        return selectors.takes_listed(row.provider)
+    except LookupError:
+        return False
 
 
 def _settings(row: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - views import no tables.

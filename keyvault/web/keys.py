@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.core.exceptions import BadRequest
@@ -16,7 +17,14 @@ from approvals import ports, services
 from approvals import selectors as approvals
 from approvals.policy.matching import NoPolicy
 from keyvault.accounts import gates, sessions
-from keyvault.actions import about_keys, finish_rotation, reveal_secret, revoke_key, rotate_key
+from keyvault.actions import (
+    about_keys,
+    finish_rotation,
+    reveal_secret,
+    revoke_key,
+    rotate_key,
+    rotate_keys,
+)
 from keyvault.inventory import selectors
 from keyvault.inventory.selectors import Filters
 from keyvault.vault import selectors as versions
@@ -42,6 +50,7 @@ _REFUSALS = (
     revoke_key.NotRevocable,
     reveal_secret.NotRevealable,
     rotate_key.NotRotatable,
+    rotate_keys.NotRotatable,
     finish_rotation.NotHeld,
     NoPolicy,
     services.Denied,
@@ -88,6 +97,7 @@ def keys(request: HttpRequest) -> HttpResponse:
         ],
         **LIST.around(filters, page, counts),
         "environments": selectors.environments(),
+        "chosen": urlencode(filters.active),
         "is_first_use": not counts["all"],
     }
     return render(request, "keyvault/keys/keys.html", context)

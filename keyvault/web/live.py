@@ -28,6 +28,7 @@ from keyvault.audit import selectors as ledger
 from keyvault.connections import selectors as connections
 from keyvault.invalidation import selectors as invalidation
 from keyvault.inventory.access import access_key
+from keyvault.rotation import progress
 from keyvault.rotation import selectors as rotations
 from keyvault.web import trust
 from keyvault.web.system import OPERATORS
@@ -113,6 +114,19 @@ def _choices(ask: Ask) -> object:
     return (found.state, found.wants_back, may_roll_back, sorted(rotations.choices(found)))
 
 
+def _batch(ask: Ask) -> object:
+    found = progress.batch(ask.person, UUID(ask.name))
+    held = progress.is_job_held(found.pk)
+    limits = [(one.connection.pk, one.open, one.held) for one in progress.limits(found.pk)]
+    return (progress.figures(found.pk), found.stopped_at, limits, held)
+
+
+def _batch_choices(ask: Ask) -> object:
+    """Return whether a batch can be stopped; its form is swapped only when this changes."""
+    found = progress.batch(ask.person, UUID(ask.name))
+    return progress.figures(found.pk).waiting > 0
+
+
 TOPICS: dict[str, Callable[[Ask], object]] = {
     "queue": _queue,
     "mine": _mine,
@@ -121,6 +135,8 @@ TOPICS: dict[str, Callable[[Ask], object]] = {
     "agent": _agent,
     "rotation": _rotation,
     "rotation-choices": _choices,
+    "batch": _batch,
+    "batch-choices": _batch_choices,
     "trust": _trust,
     "jobs": _jobs,
     "gateways": _gateways,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keyvault.rotation.models import Rotation
 
 WATCHERS = ("administrators", "responders", "auditors")
-ROTATION = "rotation"
+ROTATION, MISSED = "rotation", "missed"
 MOST = 50
 
 
@@ -42,14 +42,23 @@ def sights(person: User, limit: int = MOST) -> list[Sight]:
 
 
 def decisions(person: User) -> list[Sight]:
-    """Return the rotations that wait for a person and about which this person may decide."""
+    """Return the rotations that wait for a person, or were missed, where this person may decide."""
     rows = findings.of_kind(ROTATION)
     known = _rotations(person, rows)
-    return [
+    return _missed(person) + [
         Sight(row, _way(found))
         for row in rows
         if (found := known.get(row.detail)) and "rotate" in access.permissions(person, found.key)
     ]
+
+
+def _missed(person: User) -> list[Sight]:
+    """Return the missed rotations of keys that this person may have rotated, with their pages."""
+    rows = {row.subject_id: row for row in findings.of_kind(MISSED)}
+    if not rows:
+        return []
+    keys = access.rotatable_keys(person).filter(pk__in=list(rows))
+    return [Sight(rows[str(key.pk)], reverse("key", args=[key.name])) for key in keys]
 
 
 def _rotations(person: User, rows: Sequence[Finding]) -> dict[str, Rotation]:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -127,7 +128,12 @@ def _choose(request: HttpRequest, person: User) -> HttpResponse:
         {"connection": row, "provider": titles[row.provider], "problems": connections.problems(row)}
         for row in connections.choices(person)
     ]
-    context = {"cards": cards, "teams": new_key.teams(person), "nav": "mine"}
+    context = {
+        "cards": cards,
+        "teams": new_key.teams(person),
+        "nav": "mine",
+        "form_url": reverse("request-new"),
+    }
     return render(request, CHOOSE, context)
 
 

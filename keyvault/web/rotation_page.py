@@ -13,7 +13,7 @@ from approvals import selectors as approvals
 from keyvault.actions import finish_rotation
 from keyvault.audit import selectors as ledger
 from keyvault.inventory import access
-from keyvault.rotation import selectors
+from keyvault.rotation import progress, selectors
 from keyvault.web import geometry, key_page, live, moments
 from keyvault.web.history import items
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from keyvault.rotation.models import Delivery, Rotation
     from keyvault.vault.models import Version
 
-HISTORY_LIMIT, PAGE = 200, 50
+HISTORY_LIMIT, PAGE, BATCHES = 200, 50, 5
 _SKIPPING = frozenset({"promoting", "draining", "brownout", "held"})
 
 
@@ -61,6 +61,7 @@ def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
         "board_at": made_from["rotation"],
         "choices_at": made_from["rotation-choices"],
         "rotation": found,
+        "batch": progress.of_rotation(person, rotation_id),
         "key": found.key,
         "old": versions.old,
         "new": versions.new,
@@ -129,5 +130,6 @@ def listing(person: User, *, state: str, page: str) -> dict[str, Any]:
         "now": timezone.now(),
         "state": state,
         "chips": chips,
+        "batches": progress.newest(person, most=BATCHES) if page == "1" else [],
         "page": Paginator(rows, PAGE).get_page(page),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from keyvault.web import (
+    adopt,
+    batches,
     dependents,
     key_changes,
     key_page,
@@ -20,6 +22,7 @@ urlpatterns = [
     path("requests/new/", requests_new.new, name="request-new"),
     path("requests/new/preview/", requests_new.preview, name="request-preview"),
     path("requests/<uuid:request_id>/edit/", requests_new.edit, name="request-edit"),
+    path("requests/adopt/", adopt.adopt, name="adopt"),
     path("keys/", keys.keys, name="keys"),
     path("keys/<slug:name>/", keys.key, name="key"),
     *(
@@ -49,6 +52,9 @@ urlpatterns = [
     path("keys/<slug:name>/revoke/", keys.revoke, name="key-revoke"),
     path("keys/<slug:name>/rotate/", rotations.rotate, name="key-rotate"),
     path("rotations/", rotations.rotations, name="rotations"),
+    path("rotations/many/", batches.new, name="rotation-many"),
+    path("rotations/batches/<uuid:batch_id>/", batches.batch, name="rotation-batch"),
+    path("rotations/batches/<uuid:batch_id>/stop/", batches.stop, name="rotation-batch-stop"),
     path("rotations/<uuid:rotation_id>/", rotations.rotation, name="rotation"),
     *(
         path(

@@ -14,12 +14,16 @@ from keyvault.agents import bindings, clients, memberships, services, trusts
 from keyvault.agents.models import Agent
 from keyvault.agents.terms import Terms
 from keyvault.audit import sequencer
+from keyvault.connections import adopting, shadows
+from keyvault.connections.models import Connection
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.invalidation.models import GatewayInstance
 from keyvault.inventory.models import Key
+from keyvault.providers.base import RemoteKey
 from keyvault.usage.models import LoadedVersion
 from tests.approvals.conftest import House
+from tests.cast import Cast
 from tests.keyvault.agents import builders as agents
 from tests.keyvault.invalidation import snapshots
 from tests.keyvault.inventory import builders
@@ -60,6 +64,28 @@ def _gateways(now: datetime) -> None:
             ended_at=ended_at,
             applied=applied,
         )
+
+
+def _shadows(now: datetime) -> None:
+    """Note credentials at a provider that no key answers for: a plain one, one long and hostile."""
+    seen = [
+        RemoteKey("key_5512", hint="sk-...5512", created_at=now - timedelta(days=300)),
+        RemoteKey("x" * 120, hint=HOSTILE, last_used_at=now - timedelta(minutes=3)),
+    ]
+    where = Connection.objects.get(slug="ledger-db")
+    Connection.objects.filter(pk=where.pk).update(foreign_count=9)
+    with transaction.atomic():
+        shadows.note(connection=where, foreign=seen, now=now - timedelta(days=2))
+
+
+def _adopted(cast: Cast, now: datetime) -> None:
+    """Make a key of a value that people brought, without its id at the provider."""
+    key, request_id = builders.live(cast, name="adopted-key", now=now), uuid4()
+    with transaction.atomic():
+        more = {"actor": agents.TESTS, "now": now}
+        adopting.propose(key=key, value="sk-adopted-canary", remote_id="", **more)
+        adopting.bind(key_ids=[key.pk], request_id=request_id)
+        adopting.take(key=key, request_id=request_id, **more)
 
 
 LONG_AGENT = "scout-" + "x" * 38 + "-end"
@@ -153,6 +179,8 @@ def busy(house: House) -> Scene:
         sentence="The role app_reader_9 exists and nobody asked for it.",
         now=now,
     )
+    _shadows(now)
+    _adopted(cast, now)
     _gateways(now)
     for number, agent in enumerate(Agent.objects.order_by("name")[:2], 1):
         LoadedVersion.objects.create(

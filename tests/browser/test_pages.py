@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.urls import reverse
 
+from keyvault.connections.models import ShadowKey
 from tests.approvals.conftest import house, world
 from tests.browser import harness, scenes
 
@@ -25,6 +26,10 @@ def _at(name, *args, **query):
     return lambda _: reverse(name, args=args, query=query)
 
 
+def _shadow():
+    return ShadowKey.objects.order_by("-remote_id").first().pk
+
+
 PAGES = {
     "overview": ("frank", _at("overview")),
     "overview-owner": ("alice", _at("overview")),
@@ -39,11 +44,15 @@ PAGES = {
     "requests": ("alice", _at("requests")),
     "request-new": ("alice", _at("request-new")),
     "request-form": ("alice", _at("request-new", connection="ledger-db")),
+    "adopt": ("alice", _at("adopt")),
+    "adopt-form": ("alice", _at("adopt", connection="ledger-db")),
+    "adopt-shadow": ("frank", lambda _: f"{reverse('adopt')}?shadow={_shadow()}"),
     "keys": ("alice", _at("keys")),
     "keys-filtered-empty": ("alice", _at("keys", q="nothing-like-it")),
     "key": ("alice", _key("key")),
     "key-long": ("alice", _at("key", scenes.LONG_NAME)),
     "key-versions": ("alice", _key("key-versions")),
+    "key-adopted": ("alice", _at("key-versions", "adopted-key")),
     "key-access": ("alice", _key("key-access")),
     "key-history": ("alice", _key("key-history")),
     "key-revoke": ("alice", _key("key-revoke")),

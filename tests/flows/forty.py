@@ -1,10 +1,9 @@
-"""Inside a running demo: forty keys of one team, as an import of its env file would leave them.
+"""Inside a running demo: a key that a real server issues, and the agents that use it.
 
-    python -m tests.flows.forty bring KEY          (the env file on standard input; prints the names)
+    python -m tests.flows.forty issue KEY          (prints the name)
     python -m tests.flows.forty staff KEY AGENT…   (prints the secrets of the agents, as JSON)
 
-Runs in the environment of that installation. KEY is issued by a real server; the
-others hold what stood in the file.
+Runs in the environment of that installation.
 """
 
 # ruff: noqa: E402 - the models can be imported once Django is set up.
@@ -22,21 +21,16 @@ from django.utils import timezone
 
 from keyvault.inventory.models import Key
 from keyvault.launcher import demo
-from tests.flows import keys_by_hand
 from tests.load import rotating
 
 CONNECTION = "northwind-db"
 
 
-def bring(name: str) -> None:
-    """Make a key of each line, and one that the database issues; print their names."""
-    pairs = [line.strip().split("=", 1) for line in sys.stdin if line.strip()]
-    names = [variable.lower().replace("_", "-") for variable, _ in pairs]
-    for each, (_, value) in zip(names, pairs, strict=True):
-        keys_by_hand.pasted(each, value, team=rotating.team())
+def issue(name: str) -> None:
+    """Make a key that the database issues."""
     options = {"login_prefix": "forty", "owner_role": demo.OWNER, "connection_limit": "-1"}
     rotating.issued(name, CONNECTION, options, timezone.now())
-    sys.stdout.write(json.dumps([*names, name]))
+    sys.stdout.write(json.dumps(name))
 
 
 def staff(name: str, *agents: str) -> None:
@@ -48,4 +42,4 @@ def staff(name: str, *agents: str) -> None:
 
 
 if __name__ == "__main__":
-    {"bring": bring, "staff": staff}[sys.argv[1]](*sys.argv[2:])
+    {"issue": issue, "staff": staff}[sys.argv[1]](*sys.argv[2:])

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from typing import TYPE_CHECKING
 
 from keyvault.launcher import demo
 from tests.flows.visitors import Visitor, await_state
+
+if TYPE_CHECKING:
+    import httpx
 
 DATABASE, BY_HAND = "northwind-db", "by-hand"
 
@@ -32,6 +36,24 @@ def ask_for_key(
         send="1",
         **more,
     )
+    return _request(answer.url.path, answer.text)
+
+
+def type_adoption(alice: Visitor, name: str, value: str) -> httpx.Response:
+    """Fill in the form that adopts an existing value as a key, and return the answer."""
+    return alice.send(
+        f"/requests/adopt/?connection={BY_HAND}",
+        "value",
+        name=name,
+        value=value,
+        environment="dev",
+        purpose="It lived in a file until now.",
+    )
+
+
+def ask_to_adopt(alice: Visitor, name: str, value: str) -> str:
+    """Ask to adopt an existing value as a key and return the request's path."""
+    answer = type_adoption(alice, name, value)
     return _request(answer.url.path, answer.text)
 
 

@@ -1,6 +1,6 @@
-"""No secret is anywhere but where it belongs: a full life of three, and then the search.
+"""No secret is anywhere but where it belongs: a full life of several, and then the search.
 
-What a person typed (a value made by hand, an admin credential) and what the
+What a person typed (a value made by hand or adopted, an admin credential) and what the
 house made itself (a database password) must not be in the database, its files,
 the queue, a log, a page, an export or a checkpoint, however it is written.
 """
@@ -49,13 +49,14 @@ class Life:
 
 @pytest.fixture(scope="module")
 def life(stack: Stack) -> Life:
-    """Return the traces of three secrets that were made, shown, refused and revoked."""
+    """Return the traces of secrets that were made, shown, refused and revoked."""
     with ExitStack() as until, queue_server.monitored(stack) as recording:
         people = {name: until.enter_context(visitor(stack, name)) for name in PEOPLE}
         canaries = (
             *key_of_the_database(people),
             *value_by_hand(people),
             *admin_credentials(people),
+            *adopted_values(people),
         )
         for name in ("alice", "dave", "frank"):
             people[name].crawl(*starts(stack, name), most=45)
@@ -120,6 +121,21 @@ def admin_credentials(people: Mapping[str, Visitor]) -> tuple[str, ...]:
     return approved, rejected, withdrawn, mistyped, checked
 
 
+def adopted_values(people: Mapping[str, Visitor]) -> tuple[str, ...]:
+    """Bring one that is adopted, one rejected, one withdrawn, one with errors; one of them twice."""
+    alice, bob, carol = (people[name] for name in ("alice", "bob", "carol"))
+    taken, rejected, withdrawn, mistyped = (planted() for _ in range(4))
+    lives.done(lives.ask_to_adopt(alice, "canary-adopted", taken), bob, carol)
+    bob.decide(lives.ask_to_adopt(alice, "canary-unwanted", rejected), "reject", "Not this one.")
+    taken_back = lives.ask_to_adopt(alice, "canary-taken-back", withdrawn)
+    alice.confirmed(alice.post(f"{taken_back}withdraw/", {}))
+    await_state(alice.stack, taken_back, "withdrawn")
+    assert lives.type_adoption(alice, "Not A Name!", mistyped).status_code == 422
+    again = lives.type_adoption(alice, "canary-again", taken)
+    assert "in the inventory already: canary-adopted" in again.text
+    return taken, rejected, withdrawn, mistyped
+
+
 def make_login(stack: Stack, password: str) -> None:
     """Make the admin whose password is a canary at the target server."""
     targets = stack.targets()
@@ -164,7 +180,7 @@ def ask_for_connection(frank: Visitor, slug: str, password: str) -> str:
 def starts(stack: Stack, name: str) -> tuple[str, ...]:
     """Return where a crawl begins: the first page, the keys, and what was recorded last."""
     if name == "alice":
-        keys = ("canary-orders", "canary-vendor")
+        keys = ("canary-orders", "canary-vendor", "canary-adopted")
         return ("/", "/requests/", *(f"/keys/{key}/" for key in keys), "/search/?q=canary")
     with stack.sql() as link:
         last = link.execute("SELECT max(seq) FROM keyvault_ledgerleaf").fetchone()[0]

@@ -1,6 +1,7 @@
 """Scene B of PRODUCT.md: forty keys, no outage.
 
-Forty keys come in. One of them, a role of a real PostgreSQL server, has three
+Forty keys come in: those of an env file by one request, which each of the people
+who decide signs once, and a role of a real PostgreSQL server. That one has three
 users at work all the time: a program with keyvault's client, another one that
 is stopped, and an unmodified client of Vault. A deployment has it rotated. The
 rotation is held for the one that is stopped, while the old version works on;
@@ -34,7 +35,7 @@ from keyvault.launcher.installation import ROOT
 from tests import cleartext
 from tests.flows.rotating import fetched, logs_in
 from tests.flows.test_login import Terminal
-from tests.flows.visitors import Visitor, visitor
+from tests.flows.visitors import Visitor, await_state, visitor
 from tests.keyvault.gateway.builders import until
 from tests.servers import Stack
 
@@ -52,12 +53,11 @@ def alice(impatient_stack: Stack) -> Iterator[Visitor]:
         yield person
 
 
-def inside(stack: Stack, *words: str, typed: str = "") -> Any:
+def inside(stack: Stack, *words: str) -> Any:
     """Run `tests.flows.forty` in the installation and return what it printed."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "tests.flows.forty", *words],
         env={**os.environ, **stack.environment(), "PYTHONPATH": str(ROOT)},
-        input=typed,
         capture_output=True,
         text=True,
         check=False,
@@ -66,9 +66,27 @@ def inside(stack: Stack, *words: str, typed: str = "") -> Any:
     return json.loads(done.stdout)
 
 
-def bring_in(stack: Stack) -> list[str]:
-    """Have the forty keys in the inventory and return their names."""
-    return inside(stack, "bring", KEY, typed=ENV_FILE)
+def bring_in(stack: Stack, terminal: Terminal, home: Path) -> list[str]:
+    """Have the forty keys in the inventory and return their names.
+
+    The env file is one request, and one signature of each who decides.
+    """
+    file = home / ".env"
+    file.write_text(ENV_FILE)
+    where = ("--connection", "by-hand", "--environment", "dev", "--team", "payments")
+    asked = (*where, "--delivery", "pull", "--reason", "Out of the file.", "--json")
+    code, said, complained = terminal.run("import", "dotenv", str(file), *asked)
+    assert code == Exit.DONE, said + complained
+    assert "canary" not in said + complained
+    (request,) = json.loads(said)["requests"]
+    path, before = f"/approvals/{request['id']}/", decisions(stack)
+    for name in ("bob", "carol"):
+        with visitor(stack, name) as approver:
+            approver.decide(path)
+    await_state(stack, path, "done")
+    assert decisions(stack) == before + 2
+    inside(stack, "issue", KEY)
+    return [*request["keys"], KEY]
 
 
 def signed_in(alice: Visitor, home: Path) -> Terminal:
@@ -267,11 +285,11 @@ class Scene:
 
 @pytest.fixture
 def scene(impatient_stack: Stack, alice: Visitor, tmp_path: Path) -> Scene:
-    names = bring_in(impatient_stack)
+    terminal = signed_in(alice, tmp_path)
+    names = bring_in(impatient_stack, terminal, tmp_path)
     assert len(names) == COUNT
     assert names[0] in alice.get(f"/keys/{names[0]}/").text
     secrets = inside(impatient_stack, "staff", KEY, *AGENTS)
-    terminal = signed_in(alice, tmp_path)
     declare(impatient_stack, terminal.token())
     return Scene(impatient_stack, alice, terminal, secrets, decisions(impatient_stack))
 

@@ -3,8 +3,9 @@
 A whole demo is started, with its own target servers. Consumers use each key all
 the time and follow its version through the gateway, or in the env files and the
 OpenBao secret where keyvault lays it; not one of their requests may meet a dead
-credential. Both keys are rotated side by side; with `--kill` the
-worker is ended by SIGKILL in each rotation.
+credential. Both keys are rotated side by side; with `--kill` the worker is ended
+by SIGKILL in each rotation. With `--mass N` so many keys are rotated as one batch
+instead, and the worker is ended in the middle of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from keyvault.launcher.installation import ROOT
-from tests.load import openbao
+from tests.load import bench_mass, openbao
 from tests.servers import Stack, free_port
 
 TERMS = {"KEYVAULT_ROTATION_GRACE_SECONDS": "120", "KEYVAULT_ROTATION_QUIET_SECONDS": "1"}
@@ -37,7 +38,12 @@ def main() -> None:
     parser.add_argument("--consumers", type=int, default=50, help="of each of the two keys")
     parser.add_argument("--kill", action="store_true", help="the worker, in each rotation")
     parser.add_argument("--rate", type=float, default=20, help="requests a second of each")
+    parser.add_argument("--mass", type=int, default=0, help="so many keys of Valkey as one batch")
+    parser.add_argument("--places", type=int, default=40, help="at once, with --mass")
     given = parser.parse_args()
+    if given.mass:
+        mass(given.mass, given.places)
+        return
     with (
         tempfile.TemporaryDirectory(prefix="kv-rotation-") as home,
         openbao.running(Path(home) / "bao", free_port(), free_port()) as bao,
@@ -54,12 +60,27 @@ def main() -> None:
         sys.exit("a request failed, or a rotation did not come to its end")
 
 
+def mass(count: int, places: int) -> None:
+    """Rotate many keys as one batch, print what was measured, fail on whatever is not true."""
+    more = {"KEYVAULT_ROTATION_PER_CONNECTION": str(places)}
+    with (
+        tempfile.TemporaryDirectory(prefix="kv-mass-") as home,
+        _stack(Path(home), more) as stack,
+    ):
+        course = bench_mass.run(stack, count)
+    for line in bench_mass.lines(course, count, places):
+        say(line)
+    faults = course.faults(count)
+    if faults:
+        sys.exit("\n".join(faults))
+
+
 @contextmanager
-def _stack(home: Path):
+def _stack(home: Path, more: dict[str, str] | None = None):
     # The environment of this process is kept out of a stack.
     files = home / "files"
     files.mkdir(mode=0o700)
-    settings = TERMS | NOT_SLOWED | {"KEYVAULT_ENV_FILE_ROOTS": str(files)}
+    settings = TERMS | NOT_SLOWED | {"KEYVAULT_ENV_FILE_ROOTS": str(files)} | (more or {})
     stack = Stack(home / "data", home / "keys", free_port(), ("--demo",), settings)
     try:
         yield stack.start()

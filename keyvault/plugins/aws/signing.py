@@ -20,10 +20,14 @@ _SECRET = re.compile(r"[!-~]{16,256}")
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """An access key: its id and the secret that signs, in clear for the length of one call."""
+    """An access key: its id and the secret that signs, in clear for the length of one call.
+
+    `token` belongs to a temporary one.
+    """
 
     key_id: str = field(repr=False)
     secret: str = field(repr=False)
+    token: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, material: Mapping[str, Secret], *, key_id: str = "") -> Self:
@@ -59,7 +63,8 @@ def signed(
     # Named here, so that what is signed is what is sent, whatever default ports do.
     named = {"host": urlsplit(url).netloc.lower(), **headers}
     request = AWSRequest(method="POST", url=url, headers=named, data=body)
-    SigV4Auth(Credentials(key.key_id, key.secret), scope.service, scope.region).add_auth(request)
+    credentials = Credentials(key.key_id, key.secret, key.token or None)
+    SigV4Auth(credentials, scope.service, scope.region).add_auth(request)
     return {str(name): str(value) for name, value in request.headers.items()}
 
 

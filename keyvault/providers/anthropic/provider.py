@@ -52,6 +52,8 @@ class Anthropic:
     kind: ClassVar[str] = "anthropic"
     title: ClassVar[str] = "Anthropic API key"
     verified_by: ClassVar[str] = "fake"
+    value_field: ClassVar[str] = "api_key"
+    takes_listed: ClassVar[bool] = True
     config_schema: ClassVar[Sequence[Field]] = schema.CONFIG
     material_schema: ClassVar[Sequence[Field]] = schema.MATERIAL
     options_schema: ClassVar[Sequence[Field]] = ()

@@ -51,6 +51,8 @@ class AwsIam:
     kind: ClassVar[str] = "aws_iam"
     title: ClassVar[str] = "AWS access key"
     verified_by: ClassVar[str] = "fake"
+    value_field: ClassVar[str] = "secret_access_key"
+    takes_listed: ClassVar[bool] = True
     config_schema: ClassVar[Sequence[Field]] = schema.CONFIG
     material_schema: ClassVar[Sequence[Field]] = schema.MATERIAL
     options_schema: ClassVar[Sequence[Field]] = schema.OPTIONS

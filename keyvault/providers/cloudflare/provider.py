@@ -51,6 +51,8 @@ class Cloudflare:
     kind: ClassVar[str] = "cloudflare"
     title: ClassVar[str] = "Cloudflare API token"
     verified_by: ClassVar[str] = "fake"
+    value_field: ClassVar[str] = "api_token"
+    takes_listed: ClassVar[bool] = True
     config_schema: ClassVar[Sequence[Field]] = schema.CONFIG
     material_schema: ClassVar[Sequence[Field]] = schema.MATERIAL
     options_schema: ClassVar[Sequence[Field]] = schema.OPTIONS

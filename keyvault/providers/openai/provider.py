@@ -56,6 +56,8 @@ class OpenAI:
     kind: ClassVar[str] = "openai"
     title: ClassVar[str] = "OpenAI service account key"
     verified_by: ClassVar[str] = "fake"
+    value_field: ClassVar[str] = "api_key"
+    takes_listed: ClassVar[bool] = True
     config_schema: ClassVar[Sequence[Field]] = schema.CONFIG
     material_schema: ClassVar[Sequence[Field]] = schema.MATERIAL
     options_schema: ClassVar[Sequence[Field]] = schema.OPTIONS

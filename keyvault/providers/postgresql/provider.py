@@ -52,6 +52,8 @@ class PostgreSQL:
 
     kind: ClassVar[str] = "postgresql"
     title: ClassVar[str] = "PostgreSQL role"
+    value_field: ClassVar[str] = "password"
+    takes_listed: ClassVar[bool] = False
     config_schema: ClassVar[Sequence[Field]] = schema.CONFIG
     material_schema: ClassVar[Sequence[Field]] = schema.MATERIAL
     options_schema: ClassVar[Sequence[Field]] = schema.OPTIONS

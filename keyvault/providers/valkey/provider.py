@@ -57,6 +57,8 @@ class Valkey:
 
     kind: ClassVar[str] = "valkey"
     title: ClassVar[str] = "Valkey or Redis user"
+    value_field: ClassVar[str] = "password"
+    takes_listed: ClassVar[bool] = False
     config_schema: ClassVar[Sequence[Field]] = schema.CONFIG
     material_schema: ClassVar[Sequence[Field]] = schema.MATERIAL
     options_schema: ClassVar[Sequence[Field]] = schema.OPTIONS

@@ -334,6 +334,8 @@ def test_r20_no_address_decides_reveals_or_runs(cast):
         ("post", "/api/v1/requests/{request_id}/withdraw"),
         ("post", "/api/v1/requests/{request_id}/comments"),
         ("post", "/api/v1/usage"),
+        # It asks to adopt keys, which policy judges.
+        ("post", "/api/v1/imports"),
         # A trigger files a request, which policy judges; a word is of the agent that says it.
         ("post", "/api/v1/keys/{name}/rotations"),
         ("post", "/api/v1/rotations/{rotation_id}/confirm"),

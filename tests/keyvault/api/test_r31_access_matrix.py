@@ -23,6 +23,7 @@ from keyvault.agents.models import AccessToken
 from keyvault.api import document, limits, urls
 from keyvault.dependents import services as dependents
 from keyvault.inventory import selectors
+from keyvault.rotation import batches
 from keyvault.rotation import services as rotation
 from tests import cast as people
 from tests.keyvault.agents import builders
@@ -55,6 +56,9 @@ ALLOWED = {
     ("listAgents", "-"): set(ROLES) - STRANGERS,
     ("listRequests", "-"): set(ROLES) - STRANGERS,
     ("listEvents", "-"): {"dave"},
+    # Whoever is in the team brings keys for themselves; what they may not own is refused.
+    ("importKeys", "own"): {"alice", "carol"},
+    ("importKeys", "foreign"): {"mallory"},
     ("getKey", "own"): LOOKERS | {"own agent"},
     ("getKey", "foreign"): {"mallory", "dave", "frank", "other agent"},
     ("listVersions", "own"): LOOKERS | {"own agent"},
@@ -89,6 +93,11 @@ ALLOWED = {
     # Whoever may have the key rotated, and its agents in their name: the same deployment again.
     ("startRotation", "own"): {"alice", "frank", "own agent"},
     ("startRotation", "foreign"): {"mallory", "frank", "other agent"},
+    # People who may have all of the keys rotated; who may see all of them follows the batch.
+    ("startRotations", "own"): {"alice", "frank"},
+    ("startRotations", "foreign"): {"mallory", "frank"},
+    ("getRotationBatch", "own"): LOOKERS,
+    ("getRotationBatch", "foreign"): {"mallory", "dave", "frank"},
     # Only the dependent itself says what it has loaded.
     ("confirmVersion", "own"): {"own agent"},
     ("confirmVersion", "foreign"): {"other agent"},
@@ -112,6 +121,7 @@ class Land:
     agents: dict[str, str]
     requests: dict[str, str]
     rotations: dict[str, str]
+    batches: dict[str, str]
     callers: dict[str, Caller] = field(default_factory=dict)
 
 
@@ -129,13 +139,14 @@ def land(house, as_) -> Land:
     asked = house.ask(cast.mallory, name="foreign-key", team="research")
     house.say(cast.bob, asked)
     house.work()
-    rotations = {}
+    rotations, many = {}, {}
     for thing, agent, key in (
         ("own", bot, own),
         ("foreign", other, selectors.by_request(asked.pk)),
     ):
         builders.granted(cast, agent, key)
         rotations[thing] = rotating(house, agent, key)
+        many[thing] = batch(house, key)
     gone = house.ask(name="gone-key")
     services.withdraw(request_id=gone.pk, person=cast.alice, now=cast.now)
     open_one = as_(bot).post("/requests", creation(name="asked-key")).json()["id"]
@@ -151,6 +162,7 @@ def land(house, as_) -> Land:
         agents={"own": "own-bot", "foreign": "other-bot"},
         requests={"own": open_one, "foreign": str(theirs), "deleted": str(gone.pk)},
         rotations=rotations,
+        batches=many,
         callers=callers,
     )
 
@@ -171,8 +183,26 @@ def rotating(house, agent, key) -> str:
     return str(begun.pk)
 
 
+def batch(house, key) -> str:
+    """Return a batch of one key, asked for by its owner."""
+    with transaction.atomic():
+        made = batches.create(
+            batch_id=uuid4(),
+            key_ids=[key.pk],
+            trigger="manual",
+            reason="By the matrix.",
+            request_id=uuid4(),
+            person=key.owner,
+            started_by="tests",
+            actor=builders.TESTS,
+            now=house.now,
+        )
+    return str(made.pk)
+
+
 def things(path: str) -> tuple[str, ...]:
-    by_body = path.endswith(("/requests", "/usage"))
+    lists = ("/requests", "/usage", "/imports", "/api/v1/rotations")
+    by_body = path.endswith(lists)
     return THINGS if "{" in path or by_body else ("-",)
 
 
@@ -188,6 +218,7 @@ def places(land: Land) -> dict[str, dict[str, str]]:
     return {
         "/keys/": land.keys,
         "/agents/": land.agents,
+        "/batches/": land.batches,
         "/rotations/": land.rotations,
         "/": land.requests,
     }
@@ -208,15 +239,30 @@ def _address(land: Land, path: str, thing: str) -> str | None:
 def _body(land: Land, operation: str, thing: str):
     name = land.keys.get(thing, "missing-name")
     bodies = {
+        "importKeys": _import(thing),
         "reviseRequest": {"reason": "Another reason."},
         "createComment": {"text": "By the matrix."},
         "createRequest": {"kind": "key.revoke", "key": name, "reason": "By the matrix."},
         "reportUsage": {"events": [{"key": name, "at": timezone.now().isoformat()}]},
         "startRotation": {"reason": "ci", "deploy_id": DEPLOY_ID},
+        "startRotations": {"reason": "manual", "keys": [name]},
         "confirmVersion": {"version": 1},
         "replaceDependents": {"dependents": []},
     }
     return bodies.get(operation)
+
+
+def _import(thing: str):
+    """Return a new value for the team of a thing; of a deleted or missing one there is none."""
+    teams = {"own": "payments", "foreign": "research"}
+    key = {
+        "name": f"brought-{uuid4().hex[:8]}",
+        "connection": "orders",
+        "environment": "dev",
+        "team": teams.get(thing, "no-team"),
+        "value": f"sk-{uuid4()}",
+    }
+    return {"keys": [key], "reason": "By the matrix."}
 
 
 def _call(land: Land, role: str, cell):

@@ -67,3 +67,17 @@ def test_bytecode_is_kept_for_the_run_where_the_environment_forbids_to_keep_it(m
 
     monkeypatch.setattr("sys.dont_write_bytecode", False)
     assert suite._bytecode({"KEYVAULT_DATA_DIR": "/d/data"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        ([], ["-m", "not campaign and not servers"]),
+        (["--campaigns", "tests/x.py"], ["-m", "not servers", "tests/x.py"]),
+        (["tests/x.py", "--servers"], ["-m", "not campaign", "tests/x.py"]),
+        (["--servers", "--campaigns"], []),
+        (["-m", "servers", "tests/x.py"], ["-m", "servers", "tests/x.py"]),
+    ],
+)
+def test_what_runs_on_demand_is_left_out_unless_it_is_asked_for(argv, told):
+    assert suite._chosen(argv) == told

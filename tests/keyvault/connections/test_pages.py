@@ -66,7 +66,18 @@ def test_one_page_shows_where_it_leads_and_no_credential(frank, cast, where):
 
 @pytest.mark.parametrize(
     "kind",
-    ["postgresql", "valkey", "aws_iam", "openai", "anthropic", "cloudflare", "http", "manual"],
+    [
+        "postgresql",
+        "valkey",
+        "mariadb",
+        "rabbitmq",
+        "aws_iam",
+        "openai",
+        "anthropic",
+        "cloudflare",
+        "http",
+        "manual",
+    ],
 )
 def test_the_form_is_drawn_from_what_each_provider_needs(frank, kind):
     page = frank.get(f"/connections/new/?provider={kind}").content.decode()

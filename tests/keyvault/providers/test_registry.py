@@ -46,6 +46,8 @@ def test_built_in_providers_are_always_there():
     assert set(registry.kinds()) == {
         "postgresql",
         "valkey",
+        "mariadb",
+        "rabbitmq",
         "aws_iam",
         "openai",
         "anthropic",

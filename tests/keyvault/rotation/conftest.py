@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from approvals import queue
 from approvals.models import Job
 from keyvault.connections import issuing
 from keyvault.inventory.models import Key
-from keyvault.rotation import services
-from keyvault.rotation.models import Rotation, Trigger
+from keyvault.rotation import choosing, services
+from keyvault.rotation.models import Delivery, Rotation, Trigger
 from tests.keyvault.connections.conftest import (  # noqa: F401 - fixtures.
     _registry,
     claims,
@@ -31,8 +33,14 @@ def terms(settings):
 
 
 @pytest.fixture
-def key(cast, where, request_id, claims):  # noqa: F811
-    made = rows.key(cast, where, request_id=request_id)
+def options():
+    """Return the settings of the key at its provider."""
+    return {}
+
+
+@pytest.fixture
+def key(cast, where, options, request_id, claims):  # noqa: F811
+    made = rows.key(cast, where, request_id=request_id, options=options)
     issuing.issue(key=made, request_id=request_id, run=claims.claim(), actor=WORKER)
     made.state, made.live_at = "live", cast.now
     made.expires_at = cast.now.replace(year=cast.now.year + 1)
@@ -77,3 +85,28 @@ def work(now):
 def fresh():
     """Read the key again."""
     return lambda key: Key.objects.get(pk=key.pk)
+
+
+@pytest.fixture
+def later():
+    """Let time pass for a rotation, by the database's clock."""
+
+    def call(rotation, seconds):
+        past = timezone.now() - timedelta(seconds=seconds)
+        Rotation.objects.filter(pk=rotation.pk).update(since=past)
+        Rotation.objects.filter(pk=rotation.pk, quiet_since__isnull=False).update(quiet_since=past)
+
+    return call
+
+
+@pytest.fixture
+def rolled_out(work, now):
+    """Run a rotation until its owner is waited for, who then has the new value in use."""
+
+    def call(rotation):
+        assert work(rotation).state == "promoting"
+        for delivery in Delivery.objects.filter(rotation=rotation):
+            choosing.confirm(delivery_id=delivery.pk, actor=WORKER, now=now)
+        return work(rotation)
+
+    return call

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 
 import pytest
 from django.db import transaction
-from django.utils import timezone
 
 from keyvault.connections import context
 from keyvault.crypto.secret import Secret
 from keyvault.plugins.faults import Fault, FaultProxy
-from keyvault.rotation import choosing
-from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import sealing
 from keyvault.vault import selectors as versions
 from tests.contracts.vendors.openai_server import OpenAIServer
@@ -59,31 +55,6 @@ def where(cast, server, project, proxy):
         admin = {"admin_key": Secret.of(server.admin)}
         sealing.put(context.credential_place(made), admin, now=cast.now)
     return made
-
-
-@pytest.fixture
-def later():
-    """Let time pass for a rotation, by the database's clock."""
-
-    def call(rotation, seconds):
-        past = timezone.now() - timedelta(seconds=seconds)
-        Rotation.objects.filter(pk=rotation.pk).update(since=past)
-        Rotation.objects.filter(pk=rotation.pk, quiet_since__isnull=False).update(quiet_since=past)
-
-    return call
-
-
-@pytest.fixture
-def rolled_out(work, now):
-    """Run a rotation until its owner is waited for, who then has the new value in use."""
-
-    def call(rotation):
-        assert work(rotation).state == "promoting"
-        for delivery in Delivery.objects.filter(rotation=rotation):
-            choosing.confirm(delivery_id=delivery.pk, actor=rows.WORKER, now=now)
-        return work(rotation)
-
-    return call
 
 
 def test_the_old_key_is_deleted_once_the_vendor_says_that_it_is_silent(

@@ -3,7 +3,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("keyvault", "0018_pushed_places"),
+        ("keyvault", "0020_mass_rotations"),
     ]
 
     operations = [
