@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keyvault.rotation.moves import DONE, POLL_MOST_S, POLL_S, Do, Go, Move, Step, Wait
+from keyvault.rotation.moves import (
+    DONE,
+    POLL_MOST_S,
+    POLL_S,
+    Do,
+    Go,
+    Move,
+    Step,
+    Wait,
+    wait_or_hold,
+)
 from keyvault.rotation.states import Cause, State
 
 if TYPE_CHECKING:
@@ -23,11 +33,20 @@ def move(seen: Seen) -> Move:
     if _is_needed(seen):
         return Do(Step.RESUME_OLD) if seen.is_suspended else Go(State.HELD, cause=Cause.NEEDED)
     if seen.browned_s is None:
-        return Do(Step.SUSPEND_OLD)
+        return _before(seen)
     left = seen.terms.brownout_s - seen.browned_s
     if left > 0:
         return Wait(min(max(POLL_S, seen.browned_s / 10), POLL_MOST_S, left))
     return Go(State.REVOKING)
+
+
+def _before(seen: Seen) -> Move:
+    """Switch it off once everybody is well, also where somebody failed the last time."""
+    if all(part.progress in DONE for part in seen.parts):
+        return Do(Step.SUSPEND_OLD)
+    if seen.is_suspended:
+        return Do(Step.RESUME_OLD)
+    return wait_or_hold(seen.terms.grace_s, seen.since_s, Cause.UNCONFIRMED)
 
 
 def _is_needed(seen: Seen) -> bool:

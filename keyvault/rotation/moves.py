@@ -78,3 +78,11 @@ class Part:
 
 DONE = frozenset({Progress.CONFIRMED, Progress.EXCUSED})
 POLL_S, POLL_MOST_S = 1.0, 15.0
+
+
+def wait_or_hold(grace_s: float, since_s: float, cause: Cause) -> Move:
+    """Look again soon, more seldom with time, until the grace is over."""
+    left = grace_s - since_s
+    if left <= 0:
+        return Go(State.HELD, cause=cause)
+    return Wait(min(max(POLL_S, since_s / 10), POLL_MOST_S, left))

@@ -22,7 +22,6 @@ from keyvault.rotation import brownout
 from keyvault.rotation.moves import (
     DONE,
     POLL_MOST_S,
-    POLL_S,
     Do,
     Go,
     Move,
@@ -30,6 +29,7 @@ from keyvault.rotation.moves import (
     Step,
     Terms,
     Wait,
+    wait_or_hold,
 )
 from keyvault.rotation.states import (
     ALLOWED,
@@ -221,11 +221,7 @@ def _rolling_back(seen: Seen) -> Move:
 
 
 def _wait_or_hold(seen: Seen, cause: Cause) -> Move:
-    """Look again soon, more seldom with time, until the grace is over."""
-    left = seen.terms.grace_s - seen.since_s
-    if left <= 0:
-        return Go(State.HELD, cause=cause)
-    return Wait(min(max(POLL_S, seen.since_s / 10), POLL_MOST_S, left))
+    return wait_or_hold(seen.terms.grace_s, seen.since_s, cause)
 
 
 def _back_or_hold(seen: Seen, cause: Cause) -> Move:

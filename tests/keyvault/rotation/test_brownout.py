@@ -127,8 +127,10 @@ def test_a_person_has_it_switched_off_anew(off, work, fake, report, now):  # noq
     report(2, healthy=False)
     held = work(off)
 
-    report(2)
     choosing.extend(rotation_id=held.pk, reason="mended", actor=WORKER, now=now)
+    again = work(held)
+    assert (again.state, len(alive(fake))) == ("brownout", 2), "it has not said yet how it is"
+    report(2)
     again = work(held)
     assert (again.state, again.misses, len(alive(fake))) == ("brownout", 0, 1)
     assert fake.calls.count("suspend") == 2

@@ -357,6 +357,10 @@ def test_the_old_version_is_switched_off_before_it_is_ended_where_that_is_wanted
 def test_a_brown_out_lasts_its_time_and_counts_from_the_answer_of_the_provider():
     off = seen(State.BROWNOUT, terms=BROWNOUT, parts=[part(Progress.CONFIRMED)], since_s=500)
     assert decide(off) == Do(Step.SUSPEND_OLD)
+    ill = replace(off, parts=[part(Progress.RESTARTING)], since_s=5)
+    assert isinstance(decide(ill), Wait), "who failed the last time is waited for"
+    assert decide(replace(ill, is_suspended=True)) == Do(Step.RESUME_OLD)
+    assert decide(replace(ill, since_s=100)) == Go(State.HELD, cause=Cause.UNCONFIRMED)
     assert decide(replace(off, is_suspended=True)) == Do(Step.SUSPEND_OLD), "the answer was lost"
     off = replace(off, is_suspended=True, browned_s=19.5)
     assert decide(off) == Wait(0.5)
