@@ -50,6 +50,13 @@ def path_of(route: str) -> str:
     return "/" + _CONVERTER.sub(r"{\1}", route)
 
 
+def bounds_of(name: str) -> bodies.Bounds:
+    """Return what the body of an operation may hold, by its operationId."""
+    if name in limits.VALUES:
+        return bodies.VALUES
+    return bodies.BATCH if name in limits.BATCHES | limits.LISTS else bodies.USUAL
+
+
 def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpResponseBase:
     """Let a call in and run it. Raises what stands in the way."""
     now = timezone.now()
@@ -59,21 +66,18 @@ def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpRespo
     operation = _operation(request, operations)
     _refuse_unlisted(request, operation)
     name = operation["operationId"]
-    is_batch, has_values = name in limits.BATCHES, name in limits.VALUES
-    is_long = is_batch or name in limits.LISTS
-    bounds = bodies.BATCH if is_long else bodies.VALUES if has_values else bodies.USUAL
-    request.json = bodies.read(request, bounds)  # type: ignore[attr-defined]
+    request.json = bodies.read(request, bounds_of(name))  # type: ignore[attr-defined]
     where = replace(
         context.current(), session=principal.token.public_id, on_behalf_of=principal.owner
     )
     with context.origin(where):
         if request.method != "POST":
             return act()
-        if is_batch:
+        if name in limits.BATCHES:
             limits.charge("reporting", principal.label, limits.REPORTING)
         else:
             limits.charge("asking", principal.label, limits.ASKING)
-        if has_values:
+        if name in limits.VALUES:
             return act()
         return replays.once(request, principal=principal.label, now=now, act=act)
 

@@ -15,7 +15,7 @@ from django.db import close_old_connections
 from django.http import HttpResponse
 
 from keyvault import arrivals
-from keyvault.api import bodies, document, forms, limits, problems, urls, waiting
+from keyvault.api import bodies, document, door, forms, limits, problems, urls, waiting
 from keyvault.arrivals import Room
 from keyvault.audit import context
 from keyvault.launcher import processes
@@ -286,8 +286,7 @@ def test_r43_every_operation_with_a_body_keeps_to_its_bounds(cast, as_, what):
     for path, method, operation in document.operations(urls.openapi()):
         if "requestBody" not in operation:
             continue
-        batch = operation["operationId"] == "reportUsage"
-        bounds = bodies.BATCH if batch else bodies.USUAL
+        bounds = door.bounds_of(operation["operationId"])
         over = {
             "size": b'{"a":"' + b"x" * bounds.size + b'"}',
             "depth": b'{"a":' + b"[" * bodies.MOST_DEPTH + b"]" * bodies.MOST_DEPTH + b"}",
