@@ -15,7 +15,8 @@ from django.db import close_old_connections
 from django.http import HttpResponse
 
 from keyvault import arrivals
-from keyvault.api import bodies, document, door, forms, limits, problems, urls, waiting
+from keyvault.api import bodies, document, forms, limits, problems, urls, waiting
+from keyvault.api.door import bounds_of
 from keyvault.arrivals import Room
 from keyvault.audit import context
 from keyvault.launcher import processes
@@ -286,7 +287,7 @@ def test_r43_every_operation_with_a_body_keeps_to_its_bounds(cast, as_, what):
     for path, method, operation in document.operations(urls.openapi()):
         if "requestBody" not in operation:
             continue
-        bounds = door.bounds_of(operation["operationId"])
+        bounds = bounds_of(operation["operationId"])
         over = {
             "size": b'{"a":"' + b"x" * bounds.size + b'"}',
             "depth": b'{"a":' + b"[" * bodies.MOST_DEPTH + b"]" * bodies.MOST_DEPTH + b"}",
