@@ -32,6 +32,7 @@ class Course:
     looks: list[Look] = field(default_factory=list)
     kills: int = 0
     worker_s: float = 0.0
+    idle: float = 0.0
     verdict: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -70,7 +71,7 @@ def run(stack: Stack, count: int, *, kill_at: float = 1 / 3, hurry: bool = False
     _once(stack, "make", str(count))
     batch = _once(stack, "rotate")["batch"]
     course = Course()
-    began_s = _processor_s(stack)
+    began_s, idle_before = _processor_s(stack), _idle_and_all()
     for look in _follow(stack, batch):
         course.looks.append(look)
         if not course.kills and look["done"] >= count * kill_at:
@@ -80,6 +81,8 @@ def run(stack: Stack, count: int, *, kill_at: float = 1 / 3, hurry: bool = False
             if hurry:
                 let_leases_end(stack)
     course.worker_s += _processor_s(stack) - began_s
+    idle, whole = (after - b for after, b in zip(_idle_and_all(), idle_before, strict=True))
+    course.idle = idle / whole
     course.verdict = _once(stack, "judge", batch)
     return course
 
@@ -103,14 +106,16 @@ def lines(course: Course, count: int, most: int) -> list[str]:
         f"looks: {len(course.looks):,}, each added up; worker killed by SIGKILL: {course.kills}",
         f"places at the Connection ({most}): all taken in {full:.0%} of the looks",
         f"jobs that waited for a worker, median: {waits:.0f}",
-        f"the worker used {busy:.0%} of one core",
-        f"limited by: {_limit(full, waits, busy, most)}",
+        f"the worker used {busy:.0%} of one core; the machine was idle for {course.idle:.0%}",
+        f"limited by: {_limit(course, full, waits, most)}",
     ]
 
 
-def _limit(full: float, waits: float, busy: float, most: int) -> str:
+def _limit(course: Course, full: float, waits: float, most: int) -> str:
+    if waits >= _MANY_WAIT and course.idle < 1 - _MOSTLY:
+        return "the processors of this machine: jobs waited, and it was hardly ever idle"
     if waits >= _MANY_WAIT:
-        return f"the worker, one process that used {busy:.0%} of a core while jobs waited"
+        return "the worker, one process: jobs waited while the machine had time left"
     if full >= _MOSTLY:
         return f"KEYVAULT_ROTATION_PER_CONNECTION={most}"
     return "neither the worker nor the places"
@@ -126,6 +131,13 @@ def _processor_s(stack: Stack) -> float:
     stat = Path(f"/proc/{stack.pid('worker')}/stat").read_text(encoding="ascii")
     user, system = stat.rpartition(") ")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _idle_and_all() -> tuple[float, float]:
+    """Return the time that the machine's processors were idle, and all of their time."""
+    line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    spent = [float(one) for one in line.split()[1:9]]
+    return spent[3] + spent[4], sum(spent)
 
 
 def _follow(stack: Stack, batch: str) -> Iterator[Look]:

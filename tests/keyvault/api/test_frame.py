@@ -338,6 +338,7 @@ def test_r20_no_address_decides_reveals_or_runs(cast):
         ("post", "/api/v1/imports"),
         # A trigger files a request, which policy judges; a word is of the agent that says it.
         ("post", "/api/v1/keys/{name}/rotations"),
+        ("post", "/api/v1/rotations"),
         ("post", "/api/v1/rotations/{rotation_id}/confirm"),
         ("put", "/api/v1/keys/{name}/dependents"),
     }
