@@ -166,6 +166,8 @@ class Fake:
         self.calls.append(method)
         waiting = self.faults.get(method)
         fault = waiting.popleft() if waiting else None
+        if isinstance(fault, Hang):
+            fault = fault.pass_by()
         if isinstance(fault, BaseException):
             raise fault
         return fault
@@ -173,6 +175,21 @@ class Fake:
     def _late(self, fault):
         if fault is not None:
             raise fault.error
+
+
+@dataclass
+class Hang:
+    """A call that hangs so long that somebody else does the work, and ends in an error then.
+
+    `error` may be an `After`: the change is made when everybody has given it up.
+    """
+
+    error: object
+    meanwhile: object = None
+
+    def pass_by(self):
+        self.meanwhile()
+        return self.error
 
 
 @dataclass

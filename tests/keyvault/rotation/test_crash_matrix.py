@@ -8,6 +8,7 @@ ROTATION.md are checked after every call of the provider.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 
@@ -28,7 +29,7 @@ from keyvault.usage.models import LoadedVersion
 from keyvault.vault import selectors as versions
 from keyvault.vault.models import Version
 from tests.keyvault.connections import fakes
-from tests.keyvault.connections.fakes import After, Claims, Crash
+from tests.keyvault.connections.fakes import After, Claims, Crash, Hang
 from tests.keyvault.rotation.test_running import later, reader, report  # noqa: F401 - fixtures.
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,6 +44,8 @@ FAULTS = {
     "500 after": [After(RuntimeError("a fault of the plug-in"))],
     "crash in the call": [Crash("in the call")],
     "crash after the call": [After(Crash("in the call"))],
+    "hang": [Hang(base.Ambiguous("no answer in time"))],
+    "hang, then done": [Hang(After(base.Ambiguous("no answer in time")))],
 }
 POINTS = [
     "create:attempted",
@@ -76,7 +79,7 @@ WAYS = ["dies", "sleeps"]
 MOST_TRIES = 60
 MATRIX = list(product(POINTS, WAYS, FAULTS, RECOVERIES))
 # Every point, way and fault is in it, each pair of neighbours in turn.
-SAMPLE = [MATRIX[number] for number in range(0, len(MATRIX), 79)]
+SAMPLE = [MATRIX[number] for number in range(0, len(MATRIX), 97)]
 RESUMES = list(product(RESUME_POINTS, WAYS, FAULTS))
 RESUMES_SAMPLE = RESUMES[::7]
 
@@ -196,7 +199,11 @@ def finished(driver):
 def play(driver, point, way, fault):
     """Stop the first worker at a point, one way or the other, with one fault in each call."""
     for method in ("create", "validate", "suspend", "resume", "revoke"):
-        driver.fake.fail(method, *FAULTS[fault])
+        faults = [
+            replace(one, meanwhile=driver.to_the_end) if isinstance(one, Hang) else one
+            for one in FAULTS[fault]
+        ]
+        driver.fake.fail(method, *faults)
     driver.claims.hooks[point] = driver.to_the_end if way == "sleeps" else driver.die
     driver.to_the_end()
     finished(driver)
