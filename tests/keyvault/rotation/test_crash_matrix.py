@@ -44,8 +44,10 @@ FAULTS = {
     "500 after": [After(RuntimeError("a fault of the plug-in"))],
     "crash in the call": [Crash("in the call")],
     "crash after the call": [After(Crash("in the call"))],
-    "hang": [Hang(base.Ambiguous("no answer in time"))],
-    "hang, then done": [Hang(After(base.Ambiguous("no answer in time")))],
+    "create hangs": {"create": Hang(base.Ambiguous("no answer in time"))},
+    "create hangs, then happens": {"create": Hang(After(base.Ambiguous("no answer in time")))},
+    "revoke hangs": {"revoke": Hang(base.Ambiguous("no answer in time"))},
+    "revoke hangs, then happens": {"revoke": Hang(After(base.Ambiguous("no answer in time")))},
 }
 POINTS = [
     "create:attempted",
@@ -196,14 +198,19 @@ def finished(driver):
     assert not LoadedVersion.objects.filter(number__gt=current.number).exists()
 
 
+def faults(driver, fault, method):
+    """Return what befalls the calls of one method; who hangs is overtaken by another worker."""
+    found = FAULTS[fault]
+    if isinstance(found, list):
+        return found
+    hanging = [found[method]] if method in found else []
+    return [replace(one, meanwhile=driver.to_the_end) for one in hanging]
+
+
 def play(driver, point, way, fault):
     """Stop the first worker at a point, one way or the other, with one fault in each call."""
     for method in ("create", "validate", "suspend", "resume", "revoke"):
-        faults = [
-            replace(one, meanwhile=driver.to_the_end) if isinstance(one, Hang) else one
-            for one in FAULTS[fault]
-        ]
-        driver.fake.fail(method, *faults)
+        driver.fake.fail(method, *faults(driver, fault, method))
     driver.claims.hooks[point] = driver.to_the_end if way == "sleeps" else driver.die
     driver.to_the_end()
     finished(driver)
