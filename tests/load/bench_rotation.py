@@ -95,16 +95,21 @@ def measure(
     consumers = {key: _consumers(stack, key, users[key], rate) for key in KEYS}
     time.sleep(3)
     ends = {key: [] for key in KEYS}
+    owners = {key: _start(stack, "rotating", "rotate", key) for key in KEYS}
     for number in range(rotations):
-        running = {key: _start(stack, "rotating", "rotate", key) for key in KEYS}
+        for owner in owners.values():
+            owner.stdin.write("\n")
+            owner.stdin.flush()
         if with_kills:
             # Another moment of the rotation each time, over all that it takes.
             time.sleep(1 + 6 * number / rotations)
             stack.kill("worker")
-        for key, process in running.items():
-            ends[key].append(json.loads(process.communicate()[0]))
+        for key, owner in owners.items():
+            ends[key].append(json.loads(owner.stdout.readline()))
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{number + 1} of {rotations} ")
+    for owner in owners.values():
+        owner.communicate("")
     counts = {}
     for key, process in consumers.items():
         counts[key] = Counter(json.loads(process.communicate("")[0]))
@@ -161,6 +166,7 @@ def _start(stack: Stack, module: str, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-P", "-m", f"tests.load.{module}", *words],
         env={**os.environ, **stack.environment(), "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )

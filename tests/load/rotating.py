@@ -1,7 +1,8 @@
 """Inside a running demo: make keys with many agents on them, rotate them, and say how it went.
 
     python -m tests.load.rotating make COUNT    (prints what the agents are, as JSON)
-    python -m tests.load.rotating rotate KEY    (until it is over; prints its end, as JSON)
+    python -m tests.load.rotating rotate KEY    (once for each line of standard input, until it
+                                                 is over; prints its end, a line of JSON)
 
 Runs in the environment of that installation. The first versions are issued by
 the providers as any other; only the approvals of the keys are left out.
@@ -164,11 +165,13 @@ def rotate(name: str) -> None:
             break
         time.sleep(0.1)
     said = {"state": found.state if found else "", "sentence": found.sentence if found else ""}
-    sys.stdout.write(json.dumps(said | {"seconds": time.monotonic() - began}))
+    sys.stdout.write(json.dumps(said | {"seconds": time.monotonic() - began}) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "make":
         make(int(sys.argv[2]))
     else:
-        rotate(sys.argv[2])
+        for _ in sys.stdin:
+            rotate(sys.argv[2])
