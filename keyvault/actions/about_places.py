@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from approvals.ports import Change
 from keyvault.connections import places, selectors
 from keyvault.connections.models import Connection
+from keyvault.inventory import selectors as inventory
 from keyvault.plugins.loading import UnknownKind
 
 PROTECTED = frozenset({"yes"})
@@ -17,10 +18,12 @@ def attributes(
 ) -> dict[str, frozenset[str]]:
     """Return what policies match on: the key's attributes, and where its value is to lie.
 
-    A place in a protected environment makes the act a protected one.
+    A destination that is kept for no environment is read in all of them, so that
+    the act is a protected one as soon as one of those is.
     """
-    serves = connection.environment
-    is_protected = serves is not None and serves.protected
+    kept_for = connection.environment
+    reached = [kept_for] if kept_for else inventory.environments()
+    is_protected = any(row.protected for row in reached)
     return {
         **key,
         "destination": frozenset({connection.provider}),

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def shelf(house):
-    """A destination that serves every environment."""
+    """A destination that is kept for the key's environment."""
     with installed(Places()) as made:
-        rows.connection(house.cast, provider=made.kind, slug="shelf")
+        rows.connection(house.cast, provider=made.kind, slug="shelf", environment=house.cast.dev)
         yield made
 
 
@@ -113,6 +113,20 @@ def test_a_destination_of_another_environment_is_not_offered(house, shelf, lay):
     assert add_place.destinations(house.cast.alice, key) == []
     with pytest.raises(add_place.NotPlaceable):
         lay()
+
+
+def test_a_destination_that_serves_every_environment_counts_as_protected(house, shelf, lay):
+    house.create()
+    Connection.objects.filter(slug="shelf").update(environment=None)
+    request = lay()
+
+    house.say(house.cast.bob, request)
+    house.work()
+    assert not shelf.at, "one signature is not enough"
+
+    house.say(house.cast.carol, request)
+    house.work()
+    assert shelf.at["apps/orders"].live is not None
 
 
 def test_a_provider_is_no_destination(house, lay):
