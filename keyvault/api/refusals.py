@@ -39,7 +39,7 @@ from keyvault.dependents import declared
 from keyvault.dependents import services as dependents
 from keyvault.inventory import naming
 from keyvault.inventory.services import NameTaken
-from keyvault.rotation import reports
+from keyvault.rotation import batches, reports
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -192,7 +192,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         _plain("conflict", says=True),
     ),
     (
-        (reports.NotHeard, declared.KeyEnded, dependents.NameTaken),
+        (reports.NotHeard, batches.NothingWaits, declared.KeyEnded, dependents.NameTaken),
         _plain("conflict", says=True),
     ),
     ((change_keys.TooDifferent,), _plain("too-different")),
