@@ -19,6 +19,7 @@ from approvals.selectors.ballots import Ballot
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
 
+JSON = Any
 QUEUE_LIMIT = 500
 PAGE = 50
 SUBJECT_LIMIT = 40
@@ -168,10 +169,11 @@ def by_ids(request_ids: Collection[UUID]) -> dict[UUID, Request]:
     return {row.pk: row for row in rows.prefetch_related("decisions")}
 
 
-def open_with(kind: str, **payload: str) -> list[Request]:
+def open_with(kind: str, **payload: JSON) -> list[Request]:
     """Return open requests of one kind whose action holds these values, newest first.
 
-    For things that are no request's subject. The caller passes each row's gate.
+    For things that are no request's subject; `name__contains` looks into a list. The
+    caller passes each row's gate.
     """
     wanted = {f"payload__{name}": value for name, value in payload.items()}
     rows = Request.objects.filter(kind=kind, ended_at=None, **wanted)

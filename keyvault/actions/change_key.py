@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -12,6 +12,7 @@ from django.db import transaction
 from django.urls import reverse
 
 from approvals import digests, ports, services
+from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from approvals.models import Request
 
 JSON = Any
+# The kind of the act that changes several keys by one request; change_keys.py has it.
+MANY = "key.change_many"
 _NO_LABEL = ""
 
 
@@ -100,15 +103,8 @@ class ChangeKey:
         return cls(key_id=UUID(payload["key_id"]), use=Use.from_json(payload["use"]))
 
     def attributes(self) -> Mapping[str, frozenset[str]]:
-        """Return what policies match on, before and after: the stricter of both governs.
-
-        A side without a label counts as the value "", or a label that is added
-        could bring a laxer policy along.
-        """
-        key = self._key()
-        sides = (key.labels, self.use.labels)
-        labels = {label for side in sides for label in (side or [_NO_LABEL])}
-        return about_keys.attributes_of(key) | {"label": frozenset(labels)}
+        """Return what policies match on, before and after: the stricter of both governs."""
+        return attributes(self._key(), self.use)
 
     def people(self, role: str) -> frozenset[UUID]:
         """Return the owner, or the live members of the owning team."""
@@ -131,32 +127,17 @@ class ChangeKey:
             target=Subject("key", str(key.pk), key.name),
             fingerprint=digests.act_digest(kind="key", id=key.pk),
             changes=(
-                *_differences(Use.of(key), self.use),
+                *differences(Use.of(key), self.use),
                 Change("Environment", environment, environment, warning),
             ),
             body=self.to_payload(),
-            breaks=_breaks(Use.of(key), self.use),
+            breaks=breaks(Use.of(key), self.use),
             undo=f"Ask to change {key.name} back.",
         )
 
     def risk(self) -> Sequence[RiskPoint]:
         """Return what makes this change risky."""
-        key, now = self._key(), Use.of(self._key())
-        points = [RiskPoint(10, "What was approved changes", "Approvers judged it as it was.")]
-        if key.environment.protected:
-            text = f"{key.environment.slug} is marked protected."
-            points.append(RiskPoint(25, "Protected environment", text))
-        if added := sorted(set(self.use.allowed_hosts) - set(now.allowed_hosts)):
-            points.append(RiskPoint(15, "More hosts", ", ".join(added)))
-        if now.allowed_hosts and not self.use.allowed_hosts:
-            points.append(RiskPoint(25, "Any host", "No use would look wrong any more."))
-        if self.use.volume_per_day > now.volume_per_day:
-            text = f"{now.volume_per_day:,} to {self.use.volume_per_day:,} calls a day."
-            points.append(RiskPoint(10, "More calls", text))
-        if self.use.delivery_mode != now.delivery_mode:
-            text = str(DeliveryMode(self.use.delivery_mode).label)
-            points.append(RiskPoint(15, "Other readers", f"{text}."))
-        return points
+        return risk_points(self._key(), self.use)
 
     def execute(self, *, request_id: UUID, run: Run) -> Outcome:
         """Change the row. A second try finds it changed and does nothing."""
@@ -201,29 +182,81 @@ def ask(
     and what `approvals.services.submit` raises.
     """
     with transaction.atomic(durable=True):
-        key = access.access_key(person, name, KeyPermission.MANAGE)
-        inventory.lock(key_id=key.pk)
+        found = access.access_key(person, name, KeyPermission.MANAGE)
+        # What is compared is what nobody can change any more.
+        key = inventory.lock(key_id=found.pk)
         if key.state != KeyState.LIVE:
             raise NotChangeable(f"{key.name} is {key.get_state_display().lower()}.")
         if Use.of(key) == use:
             raise NothingToChange(f"That is how {key.name} is already.")
-        about_keys.refuse_second(
-            key, ChangeKey.kind, f"A change of {key.name} has been asked already."
-        )
+        refuse_second(key)
         action = ChangeKey(key_id=key.pk, use=use)
         return services.submit(
             action=action, requester=person, reason=reason, ticket=ticket, now=now
         )
 
 
-def rename(*, person: User, name: str, title: str, now: datetime) -> Key:
-    """Give a key another title at once: policies do not read it. Raises NotVisible."""
+def refuse_second(key: Key) -> None:
+    """Raise AlreadyAsked when an open request, of this key alone or of many, changes it already."""
+    sentence = f"A change of {key.name} has been asked already."
+    about_keys.refuse_second(key, ChangeKey.kind, sentence)
+    # A list holds another one when it holds its members, in any order and with more to them.
+    of_it = [{"key_id": str(key.pk)}]
+    for request in requests.open_with(MANY, uses__contains=of_it):
+        raise about_keys.AlreadyAsked(sentence, request.pk)
+
+
+def rename(
+    *,
+    person: User,
+    name: str,
+    title: str,
+    now: datetime,
+    require: Callable[[], None] = lambda: None,
+) -> Key:
+    """Give a key another title at once: policies do not read it. Raises NotVisible.
+
+    `require` looks at it again once nobody else can change it, and raises where it is
+    not the one that was seen.
+    """
     with transaction.atomic(durable=True):
         key = access.access_key(person, name, KeyPermission.MANAGE)
+        inventory.lock(key_id=key.pk)
+        require()
         return changes.rename(key_id=key.pk, title=title, actor=people.actor(person), now=now)
 
 
-def _differences(now: Use, then: Use) -> list[Change]:
+def attributes(key: Key, use: Use) -> dict[str, frozenset[str]]:
+    """Return what policies match on for a key before and after a change.
+
+    A side without a label counts as the value "", or a label that is added
+    could bring a laxer policy along.
+    """
+    labels = {label for side in (key.labels, use.labels) for label in (side or [_NO_LABEL])}
+    return about_keys.attributes_of(key) | {"label": frozenset(labels)}
+
+
+def risk_points(key: Key, use: Use) -> list[RiskPoint]:
+    """Return what is risky about making a key say what `use` says."""
+    now = Use.of(key)
+    points = [RiskPoint(10, "What was approved changes", "Approvers judged it as it was.")]
+    if key.environment.protected:
+        text = f"{key.environment.slug} is marked protected."
+        points.append(RiskPoint(25, "Protected environment", text))
+    if added := sorted(set(use.allowed_hosts) - set(now.allowed_hosts)):
+        points.append(RiskPoint(15, "More hosts", ", ".join(added)))
+    if now.allowed_hosts and not use.allowed_hosts:
+        points.append(RiskPoint(25, "Any host", "No use would look wrong any more."))
+    if use.volume_per_day > now.volume_per_day:
+        text = f"{now.volume_per_day:,} to {use.volume_per_day:,} calls a day."
+        points.append(RiskPoint(10, "More calls", text))
+    if use.delivery_mode != now.delivery_mode:
+        points.append(RiskPoint(15, "Other readers", f"{_delivery(use)}."))
+    return points
+
+
+def differences(now: Use, then: Use) -> list[Change]:
+    """Return a row of a plan for each thing that changes."""
     hosts = "" if then.allowed_hosts else "Any host"
     rows = (
         Change("Delivery", _delivery(now), _delivery(then)),
@@ -234,7 +267,8 @@ def _differences(now: Use, then: Use) -> list[Change]:
     return [row for row in rows if row.now != row.then]
 
 
-def _breaks(now: Use, then: Use) -> tuple[str, ...]:
+def breaks(now: Use, then: Use) -> tuple[str, ...]:
+    """Return who loses what by a change."""
     if now.delivery_mode == then.delivery_mode:
         return ("Nothing that works today stops.",)
     if then.delivery_mode == DeliveryMode.PULL:

@@ -95,6 +95,12 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "solo": [ADMINISTRATORS],
     },
     {
+        # It is judged by the policies for one key as well, of which the strictest governs.
+        "name": "Changes of many keys",
+        "scope": {"kind": ["key.change_many"]},
+        "auto": "approve",
+    },
+    {
         # It ends the old version only on proof and goes back by itself; who may have the key
         # changed may begin one. Stricter policies of an installation win.
         "name": "Rotations",

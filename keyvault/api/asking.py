@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from approvals import selectors, services
+from approvals.ports import NotVisible
 from keyvault.actions import (
+    about_keys,
     add_place,
+    change_keys,
     create_key,
     grant_access,
     remove_place,
@@ -75,6 +78,47 @@ def declaration(asked: schemas.Declared, *, reason: str) -> Declaration:
             "allowed_hosts": naming.hosts("\n".join(asked.allowed_hosts)),
             "labels": naming.labels("\n".join(asked.labels)),
         }
+    )
+
+
+def changed(body: schemas.ChangedUse) -> dict[str, Any]:
+    """Return what is to hold for a key, every host and label in its one form. Raises naming.BadName."""
+    plain = body.model_dump(include=set(schemas.ChangedUse.model_fields), exclude_none=True)
+    forms = {"allowed_hosts": naming.hosts, "labels": labels}
+    return {
+        name: forms[name]("\n".join(given)) if name in forms else given
+        for name, given in plain.items()
+    }
+
+
+def labels(text: str) -> tuple[str, ...]:
+    """Return the labels in a text. Raises naming.BadName, also where there are too many of them."""
+    found = naming.labels(text)
+    if len(found) > schemas.MOST_LABELS:
+        raise naming.BadName(f"A key has at most {schemas.MOST_LABELS} labels.")
+    return found
+
+
+def change(
+    principal: Principal,
+    wanted: change_keys.Wanted,
+    *,
+    reason: str,
+    ticket: str,
+    now: datetime,
+) -> change_keys.Asked:
+    """Ask that other things hold for one key; an agent may ask it of the keys alone that it uses."""
+    if principal.agent is not None:
+        reach.access_granted(principal.token, wanted.name, now=now)
+    elif principal.token.keys is not None and wanted.name not in principal.token.keys:
+        raise NotVisible(f"key {wanted.name}")
+    return change_keys.ask(
+        person=on_behalf(principal),
+        wanted=[wanted],
+        reason=reason,
+        ticket=ticket,
+        agent_id=principal.agent_id,
+        now=now,
     )
 
 
@@ -156,6 +200,17 @@ def _remove_place(principal: Principal, body: schemas.RemovePlace, now: datetime
     return remove_place.ask(key=key, place=body.name, **_said(principal, body, now))
 
 
+def _change(principal: Principal, body: schemas.ChangeKey, now: datetime) -> Request:
+    """Ask that other things hold for a key; what waits already is not asked twice."""
+    wanted = change_keys.Wanted(naming.key_name(body.key), changed(body))
+    said = {"reason": body.reason, "ticket": body.ticket}
+    asked = change(principal, wanted, **said, now=now)
+    if not asked.is_new:
+        sentence = f"This change of {wanted.name} has been asked already."
+        raise about_keys.AlreadyAsked(sentence, asked.request.pk)
+    return asked.request
+
+
 def _require_person(principal: Principal) -> None:
     if principal.agent is not None:
         raise Problem("people-only")
@@ -183,4 +238,5 @@ _KINDS: Mapping[type, Callable[[Principal, Any, datetime], Request]] = {
     schemas.GiveGrant: _grant,
     schemas.AddPlace: _add_place,
     schemas.RemovePlace: _remove_place,
+    schemas.ChangeKey: _change,
 }

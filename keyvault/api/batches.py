@@ -1,7 +1,6 @@
 """Rotations of many keys: ask for them, and follow them by the figures that the page shows.
 
-People only: an agent has single keys rotated that it uses. To have no more keys
-begun is an act on the page of the batch.
+People only: an agent has single keys rotated that it uses.
 """
 
 from __future__ import annotations
@@ -63,6 +62,12 @@ class StartRotations(schemas.In):
     filter: Chosen | None = None
     comment: Annotated[str, Field(max_length=4000)] = ""
     ticket: schemas.Ticket = ""
+
+
+class StopBatch(schemas.In):
+    """Why no more keys are begun; it stands in the ledger and on the page."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=400)]
 
 
 @router.post(
@@ -131,6 +136,24 @@ def get_rotation_batch(
     if query.wait and not is_news(found):
         response["Retry-After"] = str(waiting.AGAIN_S)
     return response
+
+
+@router.post(
+    "/rotations/batches/{uuid:batch_id}/stop",
+    response=batch_shapes.Batch,
+    operation_id="stopRotationBatch",
+)
+def stop_rotation_batch(request: HttpRequest, batch_id: UUID, body: StopBatch) -> HttpResponse:
+    """Have no more keys of a batch begun; rotations that run go on.
+
+    People only: who asked for it, or may have all of its keys rotated. 409 when no key waits.
+    """
+    principal, now = caller(request), timezone.now()
+    reason = body.reason.strip()
+    if not reason:
+        raise Problem("invalid", errors=[Fault("Say why: it stands in the ledger.", "/reason")])
+    progress.stop(person=principal.person, batch_id=batch_id, reason=reason, now=now)
+    return pages.told(_read(request, batch_id))
 
 
 def _chosen(principal: Principal, body: StartRotations, *, now: datetime) -> Iterable[Key]:

@@ -83,6 +83,8 @@ def list_dependents(request: HttpRequest, name: str) -> HttpResponse:
 def replace_dependents(request: HttpRequest, name: str, body: DeclaredList) -> HttpResponse:
     """Replace the list of who uses a key. People only, who may have the key rotated.
 
+    With `If-Match` only while the list is the one that was read.
+
     Places that keyvault writes to are no part of it: ask for them as requests.
 
     A rotation that runs goes on with those that it began with. Who is left out
@@ -96,9 +98,14 @@ def replace_dependents(request: HttpRequest, name: str, body: DeclaredList) -> H
     if not may_rotate(principal, row):
         raise Problem("forbidden", f"You may not have {row.name} rotated.")
     wanted = _wanted(body, _agents(principal, row.pk, body))
-    declared.replace(key_id=row.pk, wanted=wanted, actor=actor, now=now)
-    made = _listed(row.pk, agent_id=None)
-    return HttpResponse(made.model_dump_json(), content_type="application/json")
+    declared.replace(
+        key_id=row.pk,
+        wanted=wanted,
+        actor=actor,
+        now=now,
+        require=lambda: pages.require(request, _listed(row.pk, agent_id=None)),
+    )
+    return pages.told(_listed(row.pk, agent_id=None))
 
 
 def _listed(key_id: UUID, *, agent_id: UUID | None) -> DependentList:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from keyvault.api import bodies, limits, problems, replays
+from keyvault.api import bodies, limits, pages, problems, replays
 
 if TYPE_CHECKING:
     from ninja import NinjaAPI
@@ -55,6 +55,13 @@ _IDEMPOTENCY_KEY = {
     "description": "The same key with the same body within 24 h gets the first answer again.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
 }
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "Change it only while its ETag is this one; else 412.",
+    "schema": {"type": "string", "maxLength": 200, "pattern": r'^(\*|(W/)?"[!#-~]*")$'},
+}
 
 
 def build(api: NinjaAPI) -> dict[str, JSON]:
@@ -87,6 +94,11 @@ def operations(document: dict[str, JSON]) -> Iterator[tuple[str, str, dict[str, 
 def _complete(method: str, operation: dict[str, JSON]) -> None:
     responses = {str(status): said for status, said in operation["responses"].items()}
     statuses = _ALWAYS + (_WITH_BODY if method != "get" else ())
+    if operation["operationId"] in pages.GUARDED:
+        operation["parameters"] = [*operation.get("parameters", ()), _IF_MATCH]
+        statuses += ("412",)
+    if operation["operationId"] in pages.GUARDED_BY_BODY:
+        statuses += ("412",)
     for status in statuses:
         responses.setdefault(status, _problem(status))
     operation["responses"] = dict(sorted(responses.items()))

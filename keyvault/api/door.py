@@ -71,6 +71,8 @@ def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpRespo
         context.current(), session=principal.token.public_id, on_behalf_of=principal.owner
     )
     with context.origin(where):
+        if name in limits.ASKS:
+            limits.charge("asking", principal.label, limits.ASKING)
         if request.method != "POST":
             return act()
         if name in limits.BATCHES:

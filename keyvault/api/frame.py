@@ -12,6 +12,7 @@ from ninja.parser import Parser
 from keyvault.api import (
     agents,
     batches,
+    changes,
     comments,
     dependents,
     events,
@@ -57,6 +58,7 @@ def build() -> NinjaAPI:
     api.add_exception_handler(Exception, _refused)
     parts = (
         keys,
+        changes,
         imports,
         usage,
         rotations,

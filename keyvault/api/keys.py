@@ -59,7 +59,7 @@ def list_keys(request: HttpRequest, query: Query[KeysQuery]) -> schemas.KeyList:
         after=query.cursor,
         limit=query.limit,
     )
-    items = [shapes.key(row, _permissions(principal, row)) for row in page.rows]
+    items = [told(principal, row) for row in page.rows]
     return schemas.KeyList(items=items, next_cursor=page.after or None)
 
 
@@ -68,7 +68,7 @@ def get_key(request: HttpRequest, name: str) -> HttpResponse:
     """Return one key, with an ETag."""
     principal = caller(request)
     row = key_of(principal, name, now=timezone.now())
-    return pages.tagged(request, shapes.key(row, _permissions(principal, row)))
+    return pages.tagged(request, told(principal, row))
 
 
 class VersionsQuery(BaseModel):
@@ -111,6 +111,11 @@ def key_of(principal: Principal, text: str, *, now: datetime) -> Key:
     except NotVisible as hidden:
         follow = next_actions.ask_for_grant(name, agent=agent.name) if agent else next_actions.LOOK
         raise Unreachable(follow) from hidden
+
+
+def told(principal: Principal, row: Key) -> schemas.Key:
+    """Return the facts of a key as the caller is told them."""
+    return shapes.key(row, _permissions(principal, row))
 
 
 def _reached(principal: Principal, name: str, *, now: datetime) -> Key:

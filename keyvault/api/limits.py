@@ -44,8 +44,10 @@ BATCHES = frozenset({"reportUsage"})
 # Operations that bring values. No digest of such a body is kept, so that it can be repeated
 # only because doing it twice changes nothing.
 VALUES = frozenset({"importKeys"})
+# Operations that ask for an act although they are no POST; people have to read these as well.
+ASKS = frozenset({"replaceLabels"})
 # Operations that ask for one thing about many others, which they list.
-LISTS = frozenset({"startRotations"})
+LISTS = frozenset({"changeKeys", "startRotations"})
 
 
 class Buckets:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 LIMIT = 50
+# Operations that change what the caller has seen, and nothing else when `If-Match` names it.
+GUARDED = frozenset({"renameKey", "replaceDependents", "replaceLabels"})
+# Operations whose body names the ETag of each thing that they change.
+GUARDED_BY_BODY = frozenset({"changeKeys"})
 
 
 def cursor(kind: str, mark: str | int) -> str:
@@ -41,6 +45,16 @@ def tagged(request: HttpRequest, found: BaseModel) -> HttpResponse:
     return HttpResponse(body, content_type="application/json", headers={"ETag": named})
 
 
+def told(found: BaseModel, *, status: int = 200) -> HttpResponse:
+    """Return an object as it is after a change, with its ETag."""
+    return HttpResponse(
+        found.model_dump_json(),
+        status=status,
+        content_type="application/json",
+        headers={"ETag": tag(found)},
+    )
+
+
 def tag(found: BaseModel) -> str:
     """Return the ETag of an object: what differs once anything in it does."""
     return f'"{hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:32]}"'
@@ -50,6 +64,28 @@ def has(request: HttpRequest, name: str) -> bool:
     """Say whether the caller names this ETag as the one it has."""
     named = request.headers.get("If-None-Match", "")
     return name in {part.strip().removeprefix("W/") for part in named.split(",")}
+
+
+def require(request: HttpRequest, found: BaseModel) -> None:
+    """Refuse to change what is not as the caller has seen it (RFC 9110 13.1.1). Raises Problem.
+
+    A call without `If-Match` changes whatever there is. The caller holds a lock
+    under which nobody else changes it.
+    """
+    named = request.headers.get("If-Match")
+    if named is None or named.strip() == "*":
+        return
+    if not is_one_of(found, named):
+        raise Problem("changed")
+
+
+def is_one_of(found: BaseModel, named: str) -> bool:
+    """Say whether an object has one of the named ETags.
+
+    They are digests of the content, so one that a proxy has made weak, because
+    it compresses, says as much.
+    """
+    return tag(found) in {part.strip().removeprefix("W/") for part in named.split(",")}
 
 
 def _salt(kind: str) -> str:

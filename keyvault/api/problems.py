@@ -44,12 +44,16 @@ KINDS: Mapping[str, Kind] = {
     "method-not-allowed": Kind(405, "This address does not take the method", "See `Allow`."),
     "too-slow": Kind(408, "The body did not arrive in time", "Send it again, all at once."),
     "conflict": Kind(409, "What it is about has changed or is busy", "Read it again first."),
+    "too-different": Kind(
+        409, "Policies cannot judge these keys at once", "Ask for fewer of them, or for each alone."
+    ),
     "in-flight": Kind(
         409, "The same request is under way", "Wait, then send it again with the same key."
     ),
     "too-many-open": Kind(
         409, "The agent has too many open requests", "Withdraw one, or wait for a decision."
     ),
+    "changed": Kind(412, "It has changed since it was read", "Read it again, then decide anew."),
     "too-large": Kind(413, "The body is too large", "Send less."),
     "unsupported-media-type": Kind(
         415, "The body is not JSON", "Set Content-Type: application/json."
@@ -84,6 +88,7 @@ _BY_STATUS = {
     405: "method-not-allowed",
     408: "too-slow",
     409: "conflict",
+    412: "changed",
     413: "too-large",
     415: "unsupported-media-type",
     422: "invalid",

@@ -18,6 +18,8 @@ from keyvault.actions import (
     about_keys,
     add_place,
     askers,
+    change_key,
+    change_keys,
     new_adoption,
     new_grant,
     new_key,
@@ -37,7 +39,7 @@ from keyvault.dependents import declared
 from keyvault.dependents import services as dependents
 from keyvault.inventory import naming
 from keyvault.inventory.services import NameTaken
-from keyvault.rotation import reports
+from keyvault.rotation import batches, reports
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -180,6 +182,8 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     (
         (
             add_place.NotPlaceable,
+            change_key.NotChangeable,
+            change_key.NothingToChange,
             revoke_key.NotRevocable,
             reveal_secret.NotRevealable,
             rotate_key.NotRotatable,
@@ -188,9 +192,10 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         _plain("conflict", says=True),
     ),
     (
-        (reports.NotHeard, declared.KeyEnded, dependents.NameTaken),
+        (reports.NotHeard, batches.NothingWaits, declared.KeyEnded, dependents.NameTaken),
         _plain("conflict", says=True),
     ),
+    ((change_keys.TooDifferent,), _plain("too-different")),
     ((askers.TooManyOpen,), _plain("too-many-open", says=True)),
     ((services.Denied, NoPolicy), _plain("denied-by-policy", says=True)),
     (

@@ -45,7 +45,7 @@ def create_request(request: HttpRequest, body: schemas.Ask) -> HttpResponse:
     """Ask for an act. An agent asks on behalf of its owner, who can then not approve it."""
     principal, now = caller(request), timezone.now()
     made = asking.ask(principal, body, now=now)
-    return _answer(principal, made.pk, status=CREATED)
+    return answer(principal, made.pk, status=CREATED)
 
 
 @router.get("/requests", response=schemas.RequestList, operation_id="listRequests")
@@ -97,7 +97,7 @@ def revise_request(request: HttpRequest, request_id: UUID, body: schemas.Revise)
     """Change an undecided request of one's own; every decision on it is cleared. People only."""
     principal = caller(request)
     asking.revise(principal, request_id, body, now=timezone.now())
-    return _answer(principal, request_id)
+    return answer(principal, request_id)
 
 
 @router.post(
@@ -112,7 +112,7 @@ def withdraw_request(request: HttpRequest, request_id: UUID) -> HttpResponse:
         services.withdraw_asked(request_id=request_id, asker=principal.actor, now=now)
     else:
         services.withdraw(request_id=request_id, person=principal.person, now=now)
-    return _answer(principal, request_id)
+    return answer(principal, request_id)
 
 
 def _asked(principal: Principal) -> QuerySet[Request]:
@@ -142,7 +142,8 @@ def _tag(row: Request) -> str:
     return f'"{row.revision}-{row.state}-{votes}-{row.plan_digest[:16]}"'
 
 
-def _answer(principal: Principal, request_id: UUID, *, status: int = 200) -> HttpResponse:
+def answer(principal: Principal, request_id: UUID, *, status: int = 200) -> HttpResponse:
+    """Return a request with how far its decision is, and with its ETag."""
     row = request_of(principal, request_id)
     shown = shapes.request(row, selectors.who_decides(row, now=timezone.now()))
     response = HttpResponse(shown.model_dump_json(), status=status, content_type="application/json")
@@ -155,4 +156,4 @@ def _answer(principal: Principal, request_id: UUID, *, status: int = 200) -> Htt
 def _answer_row(request: HttpRequest, principal: Principal, row: Request) -> HttpResponse:
     if pages.has(request, _tag(row)):
         return HttpResponse(status=304, headers={"ETag": _tag(row)})
-    return _answer(principal, row.pk)
+    return answer(principal, row.pk)

@@ -18,6 +18,7 @@ Name = Annotated[str, Field(min_length=1, max_length=naming.NAME_MAX)]
 Trigger = Literal["ci", "incident", "manual"]
 DeployId = Annotated[str, Field(max_length=120)]
 Slug = Annotated[str, Field(min_length=1, max_length=60)]
+MOST_LABELS = 20
 Cursor = Annotated[str, Field(max_length=600)]
 Limit = Annotated[int, Field(ge=1, le=200)]
 
@@ -296,8 +297,33 @@ class RemovePlace(In):
     ticket: Ticket = ""
 
 
+class ChangedUse(In):
+    """What is to hold for a live key; what is left out stays as it is."""
+
+    delivery_mode: Literal["reveal", "pull"] | None = None
+    allowed_hosts: Annotated[list[str], Field(max_length=100)] | None = None
+    volume_per_day: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    labels: Annotated[list[str], Field(max_length=MOST_LABELS)] | None = None
+
+
+class ChangeKey(ChangedUse):
+    """Ask that other things hold for one live key."""
+
+    kind: Literal["key.change"]
+    key: Name
+    reason: Reason
+    ticket: Ticket = ""
+
+
 Ask = Annotated[
-    CreateKey | RotateKey | RevokeKey | RevealSecret | GiveGrant | AddPlace | RemovePlace,
+    CreateKey
+    | RotateKey
+    | RevokeKey
+    | RevealSecret
+    | GiveGrant
+    | AddPlace
+    | RemovePlace
+    | ChangeKey,
     Field(discriminator="kind"),
 ]
 

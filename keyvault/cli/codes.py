@@ -17,6 +17,7 @@ class Exit(IntEnum):
     ROLLED_BACK = 6
     HELD = 7
     TIME_OVER = 8
+    CHANGES = 9
     NOT_STARTED = 125
     NOT_EXECUTABLE = 126
     NOT_FOUND = 127
@@ -32,7 +33,8 @@ MEANINGS = {
     Exit.NOT_SIGNED_IN: "nobody is signed in, or the identity is not accepted",
     Exit.ROLLED_BACK: "`rotate --wait`: the rotation went back; the old version is in use",
     Exit.HELD: "`rotate --wait`: the rotation is held until a person decides",
-    Exit.TIME_OVER: "`rotate --wait`: the time is over; the rotation goes on",
+    Exit.TIME_OVER: "`rotate --wait`, `apply --wait`: the time is over; what was asked goes on",
+    Exit.CHANGES: "`plan`: what is differs from what the file declares",
     Exit.NOT_STARTED: "`run` could not get what its command needs, so it did not start it",
     Exit.NOT_EXECUTABLE: "`run` found its command and may not execute it",
     Exit.NOT_FOUND: "`run` did not find its command",

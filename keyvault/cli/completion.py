@@ -15,12 +15,14 @@ from keyvault.launcher.arguments import Arguments
 
 WORDS = {
     "agents": ("list",),
+    "apply": ("--reason", "--ticket", "--yes", "--wait", "--timeout", "--json"),
     "audit": ("verify", "export", "search"),
     "completion": ("bash", "zsh", "fish"),
     "demo": ("code", "list"),
     "get": ("--field", "--show", "--json"),
     "import": ("dotenv", "csv", "openbao", "aws-sm"),
     "login": ("--open",),
+    "plan": ("--json",),
     "request": ("create", "list", "show", "withdraw"),
     "rotate": ("--reason", "--deploy-id", "--comment", "--ticket", "--wait", "--timeout", "--json"),
     "run": ("--key", "--on-change", "--grace", "--keep-identity", "--"),

@@ -38,6 +38,8 @@ COMMANDS = {
     "request": Command("keyvault.cli.request", "create, list, show or withdraw requests"),
     "rotate": Command("keyvault.cli.rotate", "move a key to a new version and follow it"),
     "import": Command("keyvault.cli.import_keys", "take existing keys in, one request per owner"),
+    "plan": Command("keyvault.cli.plan", "show what a file that declares keys changes"),
+    "apply": Command("keyvault.cli.apply", "make the changes that such a file declares"),
     "agents": Command("keyvault.cli.agents", "list the agents that you may see"),
     "demo": Command("keyvault.cli.demo", "demo code NAME: a current code; demo list: the people"),
     "verify": Command("keyvault.cli.verify", "check a receipt or an audit export, offline"),

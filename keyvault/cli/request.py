@@ -47,7 +47,7 @@ def _parse(argv: Sequence[str]) -> Namespace:
     what = parser.add_subparsers(dest="what", required=True, metavar="create|list|show|withdraw")
     create = what.add_parser("create", help="ask for an act")
     create.add_argument(
-        "kind", help="key.create, key.rotate, key.revoke, secret.reveal, grant.give"
+        "kind", help="key.create, key.change, key.rotate, key.revoke, secret.reveal, grant.give"
     )
     create.add_argument("--reason", help="why, for those who decide")
     create.add_argument("--ticket", default="")

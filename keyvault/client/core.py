@@ -127,6 +127,22 @@ class Core:
         timeout_s: float | None = None,
     ) -> Flow[dict[str, Any]]:
         """Call the automation API and return its object. Raises as `get`."""
+        answer = yield from self.answer(
+            method, path, body=body, query=query, headers=headers, timeout_s=timeout_s
+        )
+        return answer.json()
+
+    def answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] = calls.NOTHING,
+        headers: Mapping[str, str] = calls.NOTHING,
+        timeout_s: float | None = None,
+    ) -> Flow[Answer]:
+        """Call the automation API and return the whole answer, with its ETag. Raises as `get`."""
         where = (yield from self.addresses()).api
         url = f"{where}{path}" + (f"?{urlencode(query)}" if query else "")
         kind = {"Accept": "application/json", **headers}
@@ -137,7 +153,7 @@ class Core:
         answer = yield from self.asked(call)
         if answer.status >= HTTPStatus.BAD_REQUEST:
             raise answers.refusal(answer, where)
-        return answer.json()
+        return answer
 
     def addresses(self) -> Flow[Addresses]:
         """Return where everything is, asking the console once. Raises Away, BadSettings."""

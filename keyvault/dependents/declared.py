@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -31,19 +31,28 @@ class Declared:
     cache_s: int
 
 
-def replace(*, key_id: UUID, wanted: Sequence[Declared], actor: Actor, now: datetime) -> None:
+def replace(
+    *,
+    key_id: UUID,
+    wanted: Sequence[Declared],
+    actor: Actor,
+    now: datetime,
+    require: Callable[[], None] = lambda: None,
+) -> None:
     """Register what is new, end what is not wanted any more; outermost. Idempotent.
 
     What differs in anything is ended and registered anew, because a rotation that
     runs goes on with what it began with. Who is left out and is seen using the key
     is registered again by its next rotation. Places that keyvault writes to are
     no part of it: they come and go by approval. Names and agents stand in `wanted`
-    once. Raises KeyEnded, NotVisible, services.NameTaken.
+    once. `require` looks again once nobody else can change the list, and raises where
+    it is not the one that was seen. Raises KeyEnded, NotVisible, services.NameTaken.
     """
     with transaction.atomic(durable=True):
         key = inventory.lock(key_id=key_id)
         if key.state == KeyState.REVOKED:
             raise KeyEnded(f"{key.name} was revoked.")
+        require()
         rows = [row for row in selectors.of_key(key.pk) if row.connection_id is None]
         known = {_of(row): row for row in rows}
         kept = known.keys() & set(wanted)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Error, expect
 
+from keyvault.actions import change_keys
 from keyvault.inventory.models import Key
 from keyvault.vault import selectors as versions
 from tests import cast as people
+from tests.browser.scenes import HOSTILE, LONG_NAME
 from tests.keyvault.actions import conftest as actions
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -81,3 +83,20 @@ def test_r8_a_shown_value_leaves_the_page_with_its_reader(house, signed_in_page,
         page.go_back()
     expect(page.get_by_text(value)).to_have_count(0)
     assert Key.objects.get().rotation_cause == "seen by a person"
+
+
+def test_a_request_of_many_changes_names_each_with_its_key(house, signed_in_page, judged):
+    fields = {"labels": ("ai", "x" * 40), "allowed_hosts": (), "volume_per_day": 5_000}
+    wanted = [
+        change_keys.Wanted(house.create(name=name).name, fields)
+        for name in ("ledger-reader", LONG_NAME)
+    ]
+    asked = change_keys.ask(
+        person=house.cast.alice, wanted=wanted, reason=HOSTILE, now=house.now
+    ).request
+    page = signed_in_page(house.cast.bob)
+
+    page.goto(f"/approvals/{asked.pk}/")
+
+    expect(page.get_by_text(f"Labels of {LONG_NAME}")).to_be_visible()
+    judged(page, "change-many")

@@ -10,6 +10,7 @@ from django.db import connections
 
 from approvals.models import Request
 from keyvault.api import limits, waiting
+from keyvault.audit.models import Event
 from keyvault.inventory.models import Key
 from keyvault.rotation import progress
 from keyvault.rotation.models import BatchKey, Rotation, RotationBatch
@@ -146,6 +147,49 @@ def test_an_agent_has_no_batch_rotated_and_follows_none(house, as_, readers, bot
     path = f"{PATH}/batches/{RotationBatch.objects.get().pk}"
     assert as_(bot).get(path).status_code == 403
     assert as_(house.cast.mallory).get(path).status_code == 404
+
+
+def stop(caller, batch, *, status=200, reason="The vendor asked us to."):
+    answer = caller.post(f"{PATH}/batches/{batch.pk}/stop", {"reason": reason})
+    assert answer.status_code == status, answer.content
+    return answer
+
+
+def test_no_more_keys_are_begun_once_it_is_stopped(house, as_, readers):
+    alice = as_(house.cast.alice)
+    start(alice, keys=names(readers))
+    house.work()
+    [row] = RotationBatch.objects.all()
+
+    told = stop(alice, row).json()
+
+    assert (told["running"], told["waiting"], told["skipped"]) == (2, 0, 1)
+    assert told["skips"][0]["cause"] == "stopped"
+    assert (told["stopped_by"], told["stopped_for"]) == ("Alice", "The vendor asked us to.")
+    event = Event.objects.get(event="rotation.batch_stopped")
+    assert (event.fields["left"], event.fields["reason"]) == (1, "The vendor asked us to.")
+    house.work()
+    assert Rotation.objects.count() == 2
+    assert kind_of(stop(alice, row, status=409)) == "conflict"
+
+
+def test_only_who_may_stops_a_batch_and_says_why(house, as_, readers, bot):
+    alice = as_(house.cast.alice)
+    start(alice, keys=names(readers))
+    house.work()
+    [row] = RotationBatch.objects.all()
+
+    stop(alice, row, reason=" ", status=422)
+    for holder, status in (
+        (house.cast.dave, 404),
+        (house.cast.carol, 404),
+        (house.cast.mallory, 404),
+        (bot, 403),
+    ):
+        stop(as_(holder), row, status=status)
+
+    assert progress.figures(row.pk).waiting == 1
+    stop(as_(house.cast.frank), row)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -98,6 +98,9 @@ ALLOWED = {
     ("startRotations", "foreign"): {"mallory", "frank"},
     ("getRotationBatch", "own"): LOOKERS,
     ("getRotationBatch", "foreign"): {"mallory", "dave", "frank"},
+    # Who asked for it, and who may have all of its keys rotated; the second finds it stopped.
+    ("stopRotationBatch", "own"): {"alice", "frank"},
+    ("stopRotationBatch", "foreign"): {"mallory", "frank"},
     # Only the dependent itself says what it has loaded.
     ("confirmVersion", "own"): {"own agent"},
     ("confirmVersion", "foreign"): {"other agent"},
@@ -105,10 +108,21 @@ ALLOWED = {
     ("listDependents", "foreign"): {"mallory", "dave", "frank", "other agent"},
     ("replaceDependents", "own"): {"alice", "frank"},
     ("replaceDependents", "foreign"): {"mallory", "frank"},
+    # Whoever may have the key changed; its agents only ask, in their name.
+    ("renameKey", "own"): {"alice", "frank"},
+    ("renameKey", "foreign"): {"mallory", "frank"},
+    ("getLabels", "own"): LOOKERS | {"own agent"},
+    ("getLabels", "foreign"): {"mallory", "dave", "frank", "other agent"},
+    ("replaceLabels", "own"): {"alice", "frank", "own agent"},
+    ("replaceLabels", "foreign"): {"mallory", "frank", "other agent"},
+    ("changeKeys", "own"): {"alice", "frank"},
+    ("changeKeys", "foreign"): {"mallory", "frank"},
     # By the body: whoever may revoke it asks it, and so does an agent that uses it.
     ("createRequest", "own"): {"alice", "frank", "own agent"},
     ("createRequest", "foreign"): {"mallory", "frank", "other agent"},
 }
+# What the first of a row does, the second finds done.
+ONCE = {"createRequest", "changeKeys", "stopRotationBatch"}
 # Seen and still refused: the thing is no secret to these, and the act is not theirs.
 SEEN_AND_REFUSED = {403, 409}
 
@@ -201,7 +215,7 @@ def batch(house, key) -> str:
 
 
 def things(path: str) -> tuple[str, ...]:
-    lists = ("/requests", "/usage", "/imports", "/api/v1/rotations")
+    lists = ("/requests", "/usage", "/imports", "/changes", "/api/v1/rotations")
     by_body = path.endswith(lists)
     return THINGS if "{" in path or by_body else ("-",)
 
@@ -246,8 +260,12 @@ def _body(land: Land, operation: str, thing: str):
         "reportUsage": {"events": [{"key": name, "at": timezone.now().isoformat()}]},
         "startRotation": {"reason": "ci", "deploy_id": DEPLOY_ID},
         "startRotations": {"reason": "manual", "keys": [name]},
+        "stopRotationBatch": {"reason": "By the matrix."},
         "confirmVersion": {"version": 1},
         "replaceDependents": {"dependents": []},
+        "renameKey": {"title": "By the matrix"},
+        "replaceLabels": {"labels": [], "reason": "By the matrix."},
+        "changeKeys": {"keys": [{"key": name, "volume_per_day": 7}], "reason": "By the matrix."},
     }
     return bodies.get(operation)
 
@@ -295,8 +313,8 @@ def test_r31_only_the_allowed_cells_succeed_and_hidden_looks_missing(land, cell,
             continue
         tried += 1
         is_in = answer.status_code < 300
-        if operation == "createRequest" and role in allowed and answer.status_code == 409:
-            is_in = True  # Somebody of the same row has asked it already.
+        if operation in ONCE and role in allowed and answer.status_code == 409:
+            is_in = True  # Somebody of the same row has done it already.
         if operation == "reportUsage" and is_in and not answer.json()["accepted"]:
             is_in = False  # A batch is judged event by event.
             missing = _call(land, role, (*cell[:3], "missing"))
@@ -333,6 +351,7 @@ def test_r32_ids_of_another_team_open_nothing_in_query_or_body(land):
             {"kind": "secret.reveal", "key": "own-key", "reason": "x"},
             {"kind": "key.revoke", "key": "own-key", "reason": "x"},
             {"kind": "key.rotate", "key": "own-key", "reason": "x"},
+            {"kind": "key.change", "key": "own-key", "labels": ["x"], "reason": "x"},
             {"kind": "grant.give", "key": "own-key", "agent": "other-bot", "reason": "x"},
         ):
             assert caller.post("/requests", body).status_code in {403, 404}

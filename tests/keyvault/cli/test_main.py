@@ -130,6 +130,8 @@ def test_wrong_usage_is_one_sentence_and_exit_2(arguments, words):
         "template",
         "request",
         "rotate",
+        "plan",
+        "apply",
         "agents",
         "completion",
         "doctor",
