@@ -13,6 +13,7 @@ from keyvault.api import (
     agents,
     batches,
     comments,
+    connections,
     dependents,
     events,
     imports,
@@ -65,6 +66,7 @@ def build() -> NinjaAPI:
         agents,
         requests,
         comments,
+        connections,
         events,
     )
     for router in (part.router for part in parts):
