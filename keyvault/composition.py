@@ -36,6 +36,7 @@ from keyvault.actions import (
     join_agent,
     recover_administrator,
     remove_place,
+    renew_connection,
     reset_factor,
     reveal_secret,
     revoke_key,
@@ -44,7 +45,7 @@ from keyvault.actions import (
 )
 from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
-from keyvault.connections import kinds, reconcile
+from keyvault.connections import kinds, reconcile, renewing
 from keyvault.crypto import digest, keyring, keys_dir, signing
 from keyvault.destinations import registry as destinations
 from keyvault.plugins import loading
@@ -84,6 +85,8 @@ __all__ = [
     "reconcile",
     "recover_administrator",
     "remove_place",
+    "renew_connection",
+    "renewing",
     "reset_factor",
     "reveal_secret",
     "revoke_key",

@@ -11,6 +11,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.urls_agents")),
     path("", include("keyvault.web.trusts")),
     path("", include("keyvault.web.connections")),
+    path("", include("keyvault.web.renewals")),
     path("", include("approvals.urls")),
     path("", include("keyvault.web.signin")),
     path("", include("keyvault.web.setup")),

@@ -16,7 +16,7 @@ from approvals.ports import Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys, connection_plan
-from keyvault.connections import checks, drafts, selectors
+from keyvault.connections import checks, drafts, renewals, selectors
 from keyvault.connections import services as connections
 from keyvault.connections.drafts import BadDraft, Draft
 from keyvault.connections.models import Connection
@@ -172,6 +172,8 @@ class ChangeConnection:
             )
         except (connections.Changed, connections.SlugTaken) as error:
             raise ports.CannotExecute("changed", str(error)) from error
+        except renewals.Busy as error:
+            raise ports.Unfinished("busy", str(error)) from error
 
     def _serves(self, environment: str) -> bool:
         before = self._row()
@@ -249,6 +251,8 @@ def _check_place(draft: Draft, before: Connection | None) -> None:
         errors["environment"] = "Choose one of the environments."
     if draft.team and draft.team not in {team.slug for team in people.teams()}:
         errors["team"] = "Choose one of the teams."
+    if draft.renew_days and not renewals.is_offered(draft.provider):
+        errors["renew_days"] = "This provider cannot renew its admin credential: leave it empty."
     if errors:
         raise BadDraft(errors)
 

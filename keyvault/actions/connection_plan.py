@@ -31,8 +31,16 @@ def changes(draft: Draft, *, before: Connection | None, fingerprint: str) -> tup
         Change("Private addresses it may reach", now_hosts, draft.allowed_hosts, warning),
         Change("Environment", environment(before), draft.environment or EVERYWHERE),
         Change("Looked after by", team(before), draft.team or ADMINISTRATORS),
+        *_cadence(before.renew_days if before else None, draft.renew_days),
         _credential(before, fingerprint),
     )
+
+
+def _cadence(now: int | None, then: int) -> tuple[Change, ...]:
+    if not now and not then:
+        return ()
+    words = [f"Every {days} days" if days else "By hand" for days in (now, then)]
+    return (Change("Admin credential is renewed", *words),)
 
 
 def breaks(draft: Draft, *, before: Connection | None) -> tuple[str, ...]:

@@ -227,6 +227,13 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "solo": [ADMINISTRATORS],
     },
     {
+        # The account and its rights stay as they are, so that one other person is enough.
+        "name": "Renewals of admin credentials",
+        "scope": {"kind": ["connection.renew"]},
+        "stages": [_ANOTHER_ADMINISTRATOR],
+        "solo": [ADMINISTRATORS],
+    },
+    {
         "name": "Connections of protected environments",
         "scope": {"kind": ["connection.change"], "protected": ["yes"]},
         "stages": [_ANOTHER_ADMINISTRATOR, {"name": "Security", "groups": [SECURITY]}],

@@ -14,6 +14,7 @@ from keyvault.api import (
     batches,
     changes,
     comments,
+    connections,
     dependents,
     events,
     imports,
@@ -67,6 +68,7 @@ def build() -> NinjaAPI:
         agents,
         requests,
         comments,
+        connections,
         events,
     )
     for router in (part.router for part in parts):

@@ -7,7 +7,6 @@ the time of the next.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -19,11 +18,11 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from approvals.ports import Actor, Subject, Unfinished
+from approvals.ports import Actor, NeedsPerson, Subject, Unfinished
 from keyvault import outbound
 from keyvault.audit import ledger
-from keyvault.connections import kinds
-from keyvault.connections.models import Connection
+from keyvault.connections import kinds, turns
+from keyvault.connections.models import Connection, Renewal, RenewalState
 from keyvault.crypto.secret import Secret
 from keyvault.destinations import registry as destinations
 from keyvault.destinations.base import Destination
@@ -31,20 +30,17 @@ from keyvault.plugins import context
 from keyvault.plugins.loading import Registered
 from keyvault.plugins.ports import Context
 from keyvault.providers import registry as providers
-from keyvault.providers.base import Provider
+from keyvault.providers.base import Provider, RenewsAdmin, Verdict
 from keyvault.vault import sealing
 from keyvault.vault.sealing import Place
 
 # Well below the lease of a job, so that no call outlives its claim.
 CALL_S = 20.0
-# One slow provider must not take every thread of a worker (ROTATION.md rule 11).
-AT_ONCE = 4
-_WAIT_S = 10.0
-
+NEITHER = (
+    "The provider takes neither the old nor the new admin credential. Set one there by hand, and "
+    "ask for a change of the Connection with it."
+)
 _P = TypeVar("_P")
-
-_gates: dict[UUID, threading.BoundedSemaphore] = {}
-_gates_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +110,68 @@ def _reach(
     purpose: str,
 ) -> Iterator[Reach[_P]]:
     registered = find()
-    with _turn(connection.pk):
+    with turns.turn(connection.pk), turns.together(connection.pk):
         admin = open_admin(connection, actor=actor, now=now, purpose=purpose)
         try:
             yield Reach(connection, registered.plugin, registered.label, admin)
         finally:
-            for secret in admin.values():
-                secret.zero()
+            zero(admin)
 
 
 def open_admin(
     connection: Connection, *, actor: Actor, now: datetime, purpose: str
 ) -> dict[str, Secret]:
-    """Record the opening, commit, and return the admin credential; empty where there is none."""
-    place = credential_place(connection)
+    """Return the admin credential that is in force now; empty where there is none.
+
+    While the call of a renewal is not settled there are two, and the provider is asked
+    which of them it takes. Raises Unfinished, and NeedsPerson where it takes neither.
+    """
+    number, coming = in_force(connection)
+    opened = partial(open_number, connection, actor=actor, now=now, purpose=purpose)
+    if coming is None:
+        return opened(number)
+    verdicts = []
+    for material in map(opened, (coming, number)):
+        verdicts.append(tried(connection, material))
+        if verdicts[-1] is Verdict.VALID:
+            return material
+        zero(material)
+    if Verdict.UNKNOWN in verdicts:
+        raise Unfinished("unclear", "The provider does not say which admin credential it takes.")
+    raise NeedsPerson("neither", NEITHER)
+
+
+def in_force(connection: Connection) -> tuple[int, int | None]:
+    """Return the number of the credential in place, and of one that may have become valid.
+
+    A credential never goes with settings other than those it was sealed for: where these
+    have changed since the caller read them, the caller's own number stays, and leads nowhere.
+    """
+    same = Connection.objects.filter(pk=connection.pk, revision=connection.revision)
+    number = same.values_list("credential_number", flat=True).first()
+    if number is None:
+        return connection.credential_number, None
+    coming = Renewal.objects.filter(
+        connection_id=connection.pk, state=RenewalState.CALLING, calls__gt=0, number=number + 1
+    )
+    return number, coming.values_list("number", flat=True).first()
+
+
+def tried(connection: Connection, material: Mapping[str, Secret]) -> Verdict:
+    """Try one admin credential and return what that showed; what nobody has does not work."""
+    plugin = providers.registered(connection.provider).plugin
+    if not isinstance(plugin, RenewsAdmin):
+        return Verdict.UNKNOWN
+    if not material:
+        return Verdict.INVALID
+    return plugin.validate_admin(Reach(connection, plugin, "", material).call()).verdict
+
+
+def open_number(
+    connection: Connection, number: int, *, actor: Actor, now: datetime, purpose: str
+) -> dict[str, Secret]:
+    """Record the opening, commit, and return the credential of a number; empty where none lies."""
+    place, subject = place_of(connection.pk, number), subject_of(connection)
     with transaction.atomic(durable=True):
         names = sealing.fields(place)
         if not names:
@@ -135,32 +179,29 @@ def open_admin(
         ledger.record(
             "secret.opened",
             actor=actor,
-            subject=subject_of(connection),
+            subject=subject,
             now=now,
-            fields={"number": place.number, "fields": names, "purpose": purpose},
+            fields={"number": number, "fields": names, "purpose": purpose},
         )
-    return sealing.take(
-        place, actor=actor, subject=subject_of(connection), now=now, purpose=purpose
-    )
+    return sealing.take(place, actor=actor, subject=subject, now=now, purpose=purpose)
+
+
+def zero(material: Mapping[str, Secret]) -> None:
+    """Forget opened values."""
+    for secret in material.values():
+        secret.zero()
 
 
 def credential_place(connection: Connection) -> Place:
-    """Return where the admin credential lies; each new credential has a number of its own."""
-    return Place("connection", connection.pk, connection.credential_number)
+    """Return where the admin credential lies that was in place when the row was read."""
+    return place_of(connection.pk, connection.credential_number)
+
+
+def place_of(connection_id: UUID, number: int) -> Place:
+    """Return where an admin credential lies; each new one has a number of its own."""
+    return Place("connection", connection_id, number)
 
 
 def subject_of(connection: Connection) -> Subject:
     """Return a Connection as the ledger names it."""
     return Subject("connection", str(connection.pk), connection.slug)
-
-
-@contextmanager
-def _turn(connection_id: UUID) -> Iterator[None]:
-    with _gates_lock:
-        gate = _gates.setdefault(connection_id, threading.BoundedSemaphore(AT_ONCE))
-    if not gate.acquire(timeout=_WAIT_S):
-        raise Unfinished("busy", "This Connection has too many calls in flight; it waits its turn.")
-    try:
-        yield
-    finally:
-        gate.release()

@@ -12,6 +12,7 @@ from keyvault.providers.base import Field
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _TITLE_CHARS, _LINE_CHARS, _LONG_CHARS, _MOST_HOSTS = 80, 300, 20_000, 50
+_MOST_DAYS = 1000
 _LIMITS = {"longtext": _LONG_CHARS}
 
 
@@ -25,7 +26,10 @@ class BadDraft(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A Connection as a person wants it, without its credential."""
+    """A Connection as a person wants it, without its credential.
+
+    renew_days: the age at which keyvault renews the credential; 0 leaves that to people.
+    """
 
     slug: str
     title: str
@@ -35,6 +39,7 @@ class Draft:
     environment: str = ""
     team: str = ""
     admin_label: str = ""
+    renew_days: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the draft as plain JSON values."""
@@ -47,12 +52,14 @@ class Draft:
             "environment": self.environment,
             "team": self.team,
             "admin_label": self.admin_label,
+            # Left out where nothing is wanted, so that requests of before stay what was signed.
+            **({"renew_days": self.renew_days} if self.renew_days else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild what `to_json` returned. Raises ValueError on another shape."""
-        if set(data) != set(cls.__dataclass_fields__):
+        if set(data) | {"renew_days"} != set(cls.__dataclass_fields__):
             raise ValueError("The stored draft of a Connection has other fields.")
         return cls(**{**data, "allowed_hosts": tuple(data["allowed_hosts"])})
 
@@ -70,6 +77,8 @@ def clean(draft: Draft, *, schema: Sequence[Field]) -> Draft:
         errors["provider"] = "The form does not fit this provider. Reload the page."
     config = {entry.name: _value(entry, draft.config, errors) for entry in schema}
     hosts = _hosts(draft.allowed_hosts, errors)
+    if not 0 <= draft.renew_days <= _MOST_DAYS:
+        errors["renew_days"] = f"Take 1 to {_MOST_DAYS} days, or leave it empty."
     if errors:
         raise BadDraft(errors)
     return Draft(
@@ -81,6 +90,7 @@ def clean(draft: Draft, *, schema: Sequence[Field]) -> Draft:
         environment=draft.environment,
         team=draft.team,
         admin_label=config.get("user", "")[:120],
+        renew_days=draft.renew_days,
     )
 
 

@@ -20,7 +20,8 @@ class Connection(models.Model):
     `credential_number`; `admin_label` and `credential_fingerprint` are what
     people may see of it. `allowed_hosts` are the private addresses that calls
     of this Connection may reach. All of these change only by approval, which
-    raises `revision`.
+    raises `revision`; the credential alone is also renewed by keyvault itself,
+    every `renew_days` where that was approved.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -36,6 +37,8 @@ class Connection(models.Model):
     admin_label = models.CharField(max_length=120, blank=True)
     credential_number = models.PositiveIntegerField(default=0)
     credential_fingerprint = models.CharField(max_length=64, blank=True)
+    credential_at = models.DateTimeField(null=True)
+    renew_days = models.PositiveSmallIntegerField(null=True)
     revision = models.PositiveIntegerField(default=1)
     request_id = models.UUIDField(null=True)
     created_at = models.DateTimeField()
@@ -136,6 +139,77 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.act} {self.tag}"
+
+
+class RenewalState(models.TextChoices):
+    """PLANNED has called nothing that changes; CALLING may have; IN_USE has the new one in use.
+
+    DONE has ended the old credential, FAILED has left it as it was or was overtaken by hand.
+    """
+
+    PLANNED = "planned", "Planned"
+    CALLING = "calling", "Being made"
+    IN_USE = "in_use", "New one in use"
+    DONE = "done", "Done"
+    FAILED = "failed", "Ended without effect"
+
+
+RENEWAL_ENDS = (RenewalState.DONE, RenewalState.FAILED)
+
+
+class Renewal(models.Model):
+    """One renewal of a Connection's own admin credential, written before anything is called.
+
+    `number` is the credential number that it leads to, under which the new value lies sealed
+    from before the call. `plan` is the provider's own attempt without its secret part, and
+    `attempt` its number. `held_at` says since when it waits for a person, `sentence` why.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    connection = models.ForeignKey(Connection, models.PROTECT, related_name="renewals")
+    request_id = models.UUIDField()
+    started_by = models.CharField(max_length=200)
+    number = models.PositiveIntegerField()
+    attempt = models.PositiveIntegerField(default=1)
+    calls = models.PositiveIntegerField(default=0)
+    plan = models.JSONField(default=dict)
+    principal = models.CharField(max_length=300, blank=True)
+    fingerprint = models.CharField(max_length=64, blank=True)
+    state = models.CharField(max_length=10, choices=RenewalState, default=RenewalState.PLANNED)
+    sentence = models.TextField(blank=True)
+    held_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    in_use_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-created_at", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["connection"],
+                condition=~Q(state__in=["done", "failed"]),
+                name="renewal_one_open_per_connection",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=RenewalState.values), name="renewal_state_known"
+            ),
+            models.CheckConstraint(
+                condition=(
+                    Q(state__in=["done", "failed"]) & Q(ended_at__isnull=False, held_at=None)
+                )
+                | (~Q(state__in=["done", "failed"]) & Q(ended_at=None)),
+                name="renewal_ended_has_date",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.state} renewal of {self.connection_id}"
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it has not come to its end."""
+        return self.state not in RENEWAL_ENDS
 
 
 class AdoptionState(models.TextChoices):

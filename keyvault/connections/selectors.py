@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
 from approvals.ports import NotVisible
 from keyvault.accounts.models import User
@@ -59,8 +59,13 @@ def exists(slug: str) -> bool:
 
 def connections() -> Sequence[Connection]:
     """Return every Connection with `live_count`, the number of keys that live there."""
+    return list(counted().order_by("slug"))
+
+
+def counted() -> QuerySet[Connection]:
+    """Return every Connection with `live_count`, under its slug as `name`, as lists walk them."""
     alive = Count("keys", filter=Q(keys__state__in=["live", "suspended"]))
-    return list(_all().annotate(live_count=alive).order_by("slug"))
+    return _all().annotate(live_count=alive, name=F("slug"))
 
 
 def choices(person: User) -> Sequence[Connection]:

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from approvals.ports import Actor
 from keyvault.accounts import selectors as accounts
 from keyvault.audit import ledger
-from keyvault.connections import context, kinds
+from keyvault.connections import context, kinds, renewals
 from keyvault.connections.drafts import Draft
 from keyvault.connections.models import Connection
 from keyvault.crypto.secret import Secret
@@ -19,7 +19,15 @@ from keyvault.inventory import selectors as inventory
 from keyvault.vault import sealing
 from keyvault.vault.sealing import Place
 
-_CONFIG = ("title", "config", "allowed_hosts", "environment_id", "team_id", "admin_label")
+_CONFIG = (
+    "title",
+    "config",
+    "allowed_hosts",
+    "environment_id",
+    "team_id",
+    "admin_label",
+    "renew_days",
+)
 
 
 class SlugTaken(Exception):
@@ -101,7 +109,8 @@ def change(
 ) -> Connection:
     """Change a Connection as it was approved; `slug` and `provider` never change. Idempotent.
 
-    An empty `fingerprint` keeps the credential. Raises Changed, ports.NotVisible, keyring.NoKey.
+    An empty `fingerprint` keeps the credential. Raises Changed, renewals.Busy,
+    ports.NotVisible, keyring.NoKey.
     """
     row = Connection.objects.select_for_update().filter(pk=connection_id).first()
     if row is None:
@@ -110,6 +119,8 @@ def change(
         return row
     if row.revision != base_revision or row.provider != draft.provider:
         raise Changed(row.slug)
+    if fingerprint:
+        renewals.overtake(row, actor=actor, now=now)
     before = {name: getattr(row, name) for name in _CONFIG}
     row.revision += 1
     _write(row, draft, fingerprint=fingerprint, request_id=request_id, now=now)
@@ -130,12 +141,14 @@ def _write(
     team = accounts.team_by_slug(draft.team) if draft.team else None
     row.title, row.config = draft.title, dict(draft.config)
     row.allowed_hosts, row.admin_label = list(draft.allowed_hosts), draft.admin_label
+    row.renew_days = draft.renew_days or None
     row.environment = environment
     row.team = team.group if team else None
     row.request_id, row.changed_at = request_id, now
     if fingerprint:
         row.credential_number += 1
         row.credential_fingerprint = fingerprint
+        row.credential_at = now
 
 
 def _move(row: Connection, proposal_id: UUID, now: datetime) -> None:

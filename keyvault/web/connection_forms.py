@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 
 from keyvault.accounts import selectors as people
-from keyvault.connections import selectors
+from keyvault.connections import renewals, selectors
 from keyvault.connections.drafts import Draft
 from keyvault.inventory import selectors as inventory
 
@@ -42,6 +42,13 @@ class ConnectionForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 2, "spellcheck": "false"}),
         help_text="host:port or network:port, one a line. Public addresses need no entry.",
     )
+    renew_days = forms.IntegerField(
+        required=False,
+        min_value=1,
+        max_value=1000,
+        label="Renew it every … days",
+        help_text="Empty: a person renews it. From the first renewal on only keyvault knows it.",
+    )
     reason = forms.CharField(
         label="Why",
         max_length=4000,
@@ -63,6 +70,8 @@ class ConnectionForm(forms.Form):
             self.fields[CREDENTIAL + entry.name] = _secret(entry, is_kept=before is not None)
         # A check asks nobody, so it needs no reason.
         self.fields["reason"].required = data is None or "check" not in data
+        if not renewals.is_offered(kind):
+            del self.fields["renew_days"]
         if before is not None:
             self.fields["slug"].disabled = True
         self._choose("environment", "Every environment", _environments())
@@ -73,6 +82,7 @@ class ConnectionForm(forms.Form):
         """Return the form's parts in reading order."""
         config = [CONFIG + entry.name for entry in self.config]
         credential = [CREDENTIAL + entry.name for entry in self.credential]
+        credential += [name for name in ("renew_days",) if name in self.fields]
         parts = [
             ("What", "What people see.", ["slug", "title", "environment", "team"]),
             ("Where", "The server and the way to it.", [*config, "allowed_hosts"]),
@@ -97,6 +107,7 @@ class ConnectionForm(forms.Form):
             allowed_hosts=tuple(data.get("allowed_hosts", "").splitlines()),
             environment=data.get("environment", ""),
             team=data.get("team", ""),
+            renew_days=data.get("renew_days") or 0,
         )
 
     def typed(self) -> dict[str, str]:
@@ -176,6 +187,7 @@ def _initial(before: Connection | None) -> dict[str, Any]:
         "environment": before.environment.slug if before.environment else "",
         "team": before.team.name if before.team else "",
         "allowed_hosts": "\n".join(before.allowed_hosts),
+        "renew_days": before.renew_days,
     } | {CONFIG + name: value for name, value in before.config.items()}
 
 

@@ -24,6 +24,7 @@ from keyvault.dependents import selectors as dependents
 from keyvault.findings import selectors as findings
 from keyvault.inventory import access
 from keyvault.rotation import selectors as rotations
+from keyvault.web import renewals
 from keyvault.web.connection_forms import ConnectionForm, HandForm
 
 UNPROCESSABLE = 422
@@ -74,6 +75,7 @@ def connection(request: HttpRequest, slug: str) -> HttpResponse:
         "shadows": shadows.shadows(row.pk),
         "takes_listed": _takes_listed(row),
         "asked_ids": adopting.taken_ids(row.pk),
+        **renewals.section(row),
     }
     return render(request, "keyvault/connections/connection.html", context)
 

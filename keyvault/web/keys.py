@@ -20,6 +20,7 @@ from keyvault.accounts import gates, sessions
 from keyvault.actions import (
     about_keys,
     finish_rotation,
+    renew_connection,
     reveal_secret,
     revoke_key,
     rotate_key,
@@ -52,6 +53,7 @@ _REFUSALS = (
     rotate_key.NotRotatable,
     rotate_keys.NotRotatable,
     finish_rotation.NotHeld,
+    renew_connection.NotRenewable,
     NoPolicy,
     services.Denied,
 )

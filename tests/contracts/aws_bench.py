@@ -42,6 +42,9 @@ class AwsBench:
     closed_port: int = field(default=0)
 
     def call(self, *, timeout_s: float = 10.0) -> Call:
+        return self.call_as(self.admin, timeout_s=timeout_s)
+
+    def call_as(self, admin: Mapping[str, Secret], *, timeout_s: float = 10.0) -> Call:
         port = self.closed_port or self.proxy.port
         guard = outbound.Guard((outbound.Allowance.parse(f"http://127.0.0.1:{port}"),))
         return call(
@@ -49,7 +52,7 @@ class AwsBench:
             timeout_s=timeout_s,
             config={"endpoint": f"http://127.0.0.1:{port}", **self.config},
             options=self.options,
-            admin=self.admin,
+            admin=admin,
         )
 
     def lose_request(self):

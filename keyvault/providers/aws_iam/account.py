@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -21,6 +21,7 @@ from keyvault.providers.base import (
 )
 
 IAM_VERSION, STS_VERSION = "2010-05-08", "2011-06-15"
+QUOTA = 2
 # Each user of a page costs a call more, all within one deadline.
 _USERS_A_PAGE = 20
 _ACCOUNT = re.compile(r"[0-9]{12}")
@@ -180,6 +181,12 @@ def new_since(keys: Iterable[RemoteKey], before: Iterable[str], tag: str) -> lis
         for key in keys
         if key.is_enabled and key.remote_id not in known
     ]
+
+
+def full(user: str, keys: Sequence[RemoteKey]) -> str:
+    """Say which two keys are there; ids of access keys are no secrets."""
+    held = ", ".join(f"{key.hint} ({'' if key.is_enabled else 'in'}active)" for key in keys)
+    return f"The user {user} has two access keys, and AWS allows no more: {held}. End one there."
 
 
 def _text(element: ET.Element, name: str) -> str:

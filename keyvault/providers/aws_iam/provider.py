@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from keyvault.plugins import aws
 from keyvault.providers.aws_iam import schema
-from keyvault.providers.aws_iam.account import USER, Account, Name, new_since
+from keyvault.providers.aws_iam.account import QUOTA, USER, Account, Name, full, new_since
+from keyvault.providers.aws_iam.renewal import AdminKey
 from keyvault.providers.base import (
     Attempt,
     Capabilities,
@@ -30,7 +31,6 @@ from keyvault.providers.base import (
     tag_of,
 )
 
-QUOTA = 2
 # AWS says that a change in IAM takes seconds to be known everywhere.
 _SETTLE_S = 15.0
 _ELSEWHERE = "Correct the Connection; docs/providers/aws-iam.md has the admin's rights."
@@ -40,7 +40,7 @@ _ALLOW = (
 )
 
 
-class AwsIam:
+class AwsIam(AdminKey):
     """Issues access keys of IAM users that exist already, at most two of each.
 
     AWS chooses the value, shows it once and knows neither a name for a key nor an
@@ -92,7 +92,7 @@ class AwsIam:
         account.require_user(user)
         keys = account.keys(user)
         if len(keys) >= QUOTA:
-            raise Conflict(_full(user, keys))
+            raise Conflict(full(user, keys))
         before = tuple(key.remote_id for key in keys)
         return Attempt(op_id, number, tag_of(op_id, number), before=before, facts={"user": user})
 
@@ -221,9 +221,3 @@ def _unclear(user: str, keys: Sequence[RemoteKey]) -> str:
         f"The user {user} got two access keys at once, and one is not ours: {held}."
         " End there whichever nobody uses."
     )
-
-
-def _full(user: str, keys: Sequence[RemoteKey]) -> str:
-    """Say which two keys are there; ids of access keys are no secrets."""
-    held = ", ".join(f"{key.hint} ({'' if key.is_enabled else 'in'}active)" for key in keys)
-    return f"The user {user} has two access keys, and AWS allows no more: {held}. End one there."

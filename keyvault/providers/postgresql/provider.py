@@ -33,6 +33,7 @@ from keyvault.providers.base import (
     tag_of,
 )
 from keyvault.providers.postgresql import preflight, schema, slots
+from keyvault.providers.postgresql.renewal import AdminPassword
 from keyvault.providers.postgresql.scram import verifier
 from keyvault.providers.postgresql.session import Login, Rejected, admin, changing, reading
 
@@ -47,7 +48,7 @@ _PREFIX = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,60}")
 _ROLE_BYTES = 63  # NAMEDATALEN - 1; PostgreSQL would cut a longer name in silence.
 
 
-class PostgreSQL:
+class PostgreSQL(AdminPassword):
     """Issues passwords for two login roles that act, in turn, as one owner role."""
 
     kind: ClassVar[str] = "postgresql"

@@ -117,7 +117,7 @@ def reading(ctx: Context, login: Login) -> Iterator[Cursor]:
         connection.read_only = True
         try:
             cursor = connection.cursor()
-            _limit(cursor, ctx)
+            limit(cursor, ctx)
             yield cursor
         except psycopg.Error as error:
             raise translate(error) from None
@@ -133,7 +133,7 @@ def changing(ctx: Context, login: Login) -> Iterator[Cursor]:
     with connect(ctx, login) as connection:
         try:
             cursor = connection.cursor()
-            _limit(cursor, ctx)
+            limit(cursor, ctx)
             yield cursor
         except psycopg.Error as error:
             raise translate(error) from None
@@ -170,7 +170,7 @@ def _not_connected(error: psycopg.Error, user: str) -> ProviderError:
     return Transient(f"No connection as {user}; nothing was changed.")
 
 
-def _limit(cursor: Cursor, ctx: Context) -> None:
+def limit(cursor: Cursor, ctx: Context) -> None:
     """Let the server give up by itself a little before the deadline, and sooner on locks."""
     left_ms = max(100, int(ctx.remaining() * 900))
     cursor.execute(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -17,7 +16,6 @@ from keyvault.providers.base import (
     Capabilities,
     Conflict,
     Context,
-    Denied,
     Field,
     Issued,
     LastUse,
@@ -29,13 +27,14 @@ from keyvault.providers.base import (
     Recovery,
     RemoteKey,
     Shape,
-    Transient,
     Validation,
     Verdict,
     tag_of,
 )
 from keyvault.providers.valkey import schema
-from keyvault.providers.valkey.wire import Answered, Rejected, Value, Wire, connect
+from keyvault.providers.valkey.admin import admin, digest, texts
+from keyvault.providers.valkey.renewal import AdminPassword
+from keyvault.providers.valkey.wire import Answered, Rejected, Wire, connect
 
 _PASSWORD_BYTES = 32
 _DEFAULT_PORT = 6379
@@ -44,10 +43,9 @@ _PATTERN = re.compile(r"[!-~]{1,200}")
 _COMMAND = re.compile(r"[+-]@?[a-z][a-z|_-]{0,40}")
 # Whatever is allowed before, these close it: an ACL user that may change ACL users is an admin.
 _ALWAYS = ("-@admin", "+acl|whoami")
-_BUSY = {"BUSY", "LOADING", "OOM", "READONLY", "MASTERDOWN", "MISCONF"}
 
 
-class Valkey:
+class Valkey(AdminPassword):
     """Issues one ACL user per credential, named by its attempt.
 
     Several passwords of one user would also live side by side, but sessions,
@@ -77,7 +75,7 @@ class Valkey:
     def check(self, ctx: Context) -> list[Problem]:
         """Return what the server or the admin user lack."""
         try:
-            with _admin(ctx) as wire:
+            with admin(ctx) as wire:
                 wire.ask("ACL", "USERS")
                 wire.ask("ACL", "GETUSER", "kv-nobody-1")
                 wire.ask("CLIENT", "LIST", "TYPE", "normal")
@@ -90,7 +88,7 @@ class Valkey:
         """Choose the password. Raises Misconfigured on settings that cannot work."""
         del current
         _rules(ctx)
-        with _admin(ctx) as wire:
+        with admin(ctx) as wire:
             if _read(wire, tag_of(op_id, number)) is not None:
                 raise Conflict(f"There is a user {tag_of(op_id, number)} already.")
         password = Secret.of(secrets.token_urlsafe(_PASSWORD_BYTES))
@@ -100,8 +98,8 @@ class Valkey:
     def create(self, ctx: Context, attempt: Attempt) -> Issued:
         """Make the user with its rights and the hash of its password, in one command."""
         user, password = attempt.tag, attempt.material["password"]
-        with _admin(ctx) as wire:
-            wire.tell("ACL", "SETUSER", user, "reset", "on", *_rules(ctx), f"#{_digest(password)}")
+        with admin(ctx) as wire:
+            wire.tell("ACL", "SETUSER", user, "reset", "on", *_rules(ctx), f"#{digest(password)}")
             _persist(wire)
         public = {
             "username": user,
@@ -112,7 +110,7 @@ class Valkey:
 
     def find(self, ctx: Context, attempt: Attempt) -> list[RemoteKey]:
         """Return the attempt's user when it exists and has a password."""
-        with _admin(ctx) as wire:
+        with admin(ctx) as wire:
             found = _read(wire, attempt.tag)
         return [_key(attempt.tag, found)] if found is not None and found.has_password else []
 
@@ -137,7 +135,7 @@ class Valkey:
         are to go on stays behind without one, until it is revoked for good.
         """
         user = key.remote_id
-        with _admin(ctx) as wire:
+        with admin(ctx) as wire:
             if not _is_ours(ctx, user) or _read(wire, user) is None:
                 return
             if kill_sessions:
@@ -150,8 +148,8 @@ class Valkey:
         """Return every user with our label, in one page; others are not ours to list."""
         del cursor
         found: list[RemoteKey] = []
-        with _admin(ctx) as wire:
-            for name in sorted(_texts(wire.ask("ACL", "USERS"))):
+        with admin(ctx) as wire:
+            for name in sorted(texts(wire.ask("ACL", "USERS"))):
                 user = _read(wire, name) if _is_ours(ctx, name) else None
                 if user is not None and user.has_password:
                     found.append(_key(name, user))
@@ -166,7 +164,7 @@ class Valkey:
         self._switch(ctx, key, "on")
 
     def _switch(self, ctx: Context, key: RemoteKey, word: str) -> None:
-        with _admin(ctx) as wire:
+        with admin(ctx) as wire:
             found = _read(wire, key.remote_id) if _is_ours(ctx, key.remote_id) else None
             if found is None or not found.has_password:
                 raise NotFound(f"There is no user {key.remote_id} with a password.")
@@ -178,9 +176,9 @@ class Valkey:
 
         The server remembers nothing of closed sessions.
         """
-        with _admin(ctx) as wire:
+        with admin(ctx) as wire:
             answer = wire.ask("CLIENT", "LIST")
-            seconds, _ = _texts(wire.ask("TIME"))
+            seconds, _ = texts(wire.ask("TIME"))
         text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else ""
         idle = _idle_seconds(text, key.remote_id)
         if not idle:
@@ -196,36 +194,14 @@ class _User:
     has_password: bool
 
 
-@contextmanager
-def _admin(ctx: Context) -> Iterator[Wire]:
-    """Open a connection as the admin, and name the server's refusals without its words."""
-    password = ctx.admin.get("password")
-    if password is None:
-        raise Denied("The Connection has no admin password. Enter it again.")
-    try:
-        with connect(ctx, str(ctx.config["user"]), password.reveal()) as wire:
-            yield wire
-    except Answered as error:
-        if error.word == "NOPERM":
-            raise Denied("The admin user may not run a command that is needed here.") from None
-        if error.word in _BUSY:
-            raise Transient(f"The server answered {error.word}.") from None
-        raise Misconfigured(f"The server answered {error.word}.") from None
-
-
 def _read(wire: Wire, user: str) -> _User | None:
     """Return what the server says of a user, or None for one that does not exist."""
     answer = wire.ask("ACL", "GETUSER", user)
     if answer is None:
         return None
     fields = answer if isinstance(answer, list) else []
-    facts = dict(zip(_texts(fields[::2]), fields[1::2], strict=False))
-    return _User("on" in _texts(facts.get("flags")), bool(_texts(facts.get("passwords"))))
-
-
-def _texts(value: Value) -> list[str]:
-    items = value if isinstance(value, list) else []
-    return [item.decode("utf-8", "replace") for item in items if isinstance(item, bytes)]
+    facts = dict(zip(texts(fields[::2]), fields[1::2], strict=False))
+    return _User("on" in texts(facts.get("flags")), bool(texts(facts.get("passwords"))))
 
 
 def _idle_seconds(clients: str, user: str) -> list[int]:
@@ -252,11 +228,6 @@ def _is_ours(ctx: Context, user: str) -> bool:
 
 def _key(name: str, user: _User) -> RemoteKey:
     return RemoteKey(name, tag=name, is_enabled=user.is_on, hint=name)
-
-
-def _digest(password: Secret) -> str:
-    """Return the SHA-256 that the server compares. The password has 256 random bits."""
-    return hashlib.sha256(password.reveal()).hexdigest()
 
 
 def _rules(ctx: Context) -> list[str]:

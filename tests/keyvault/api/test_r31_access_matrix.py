@@ -56,6 +56,7 @@ ALLOWED = {
     ("listAgents", "-"): set(ROLES) - STRANGERS,
     ("listRequests", "-"): set(ROLES) - STRANGERS,
     ("listEvents", "-"): {"dave"},
+    ("listConnections", "-"): {"dave", "frank"},
     # Whoever is in the team brings keys for themselves; what they may not own is refused.
     ("importKeys", "own"): {"alice", "carol"},
     ("importKeys", "foreign"): {"mallory"},

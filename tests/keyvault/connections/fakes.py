@@ -19,6 +19,7 @@ from keyvault.providers.base import (
     Field,
     Issued,
     Page,
+    Problem,
     Recovery,
     RemoteKey,
     Shape,
@@ -230,6 +231,73 @@ class Sees(Switch):
     def last_use(self, ctx, key):
         self._pass("last_use")
         return self.seen
+
+
+class Renews(Fake):
+    """A provider that renews its own admin credential. `taken` is what it accepts."""
+
+    account = "kv_admin"
+
+    def __init__(self, recovery=Recovery.CLIENT, shape=Shape.MULTI):
+        super().__init__()
+        self.admin_recovery, self.admin_shape = recovery, shape
+        self.taken = {b"admin-canary"}
+        self.by_tag: dict[str, bytes] = {}
+        self.problem = ""
+
+    def admin_capabilities(self, ctx):
+        return Capabilities(self.admin_shape, self.admin_recovery)
+
+    def check(self, ctx):
+        self._pass("check")
+        if self.problem:
+            return [Problem(self.problem, "Mend it.")]
+        return [] if self._is_taken(ctx) else [Problem("Refused.", "Enter it again.")]
+
+    def prepare_admin(self, ctx, op_id, number):
+        self._pass("prepare_admin")
+        self._require(ctx)
+        material = {}
+        if self.admin_recovery is Recovery.CLIENT:
+            material = {"password": Secret.of(secrets.token_urlsafe(16))}
+        return Attempt(op_id, number, tag_of(op_id, number), material=material)
+
+    def create_admin(self, ctx, attempt):
+        late = self._pass("create_admin")
+        self._require(ctx)
+        if self.admin_recovery is Recovery.CLIENT:
+            value = attempt.material["password"].reveal()
+        else:
+            value = self.by_tag[attempt.tag] = secrets.token_urlsafe(16).encode()
+        self.taken = {value} if self.admin_shape is Shape.REPLACE else self.taken | {value}
+        self._late(late)
+        return {"password": Secret(value)}
+
+    def withdraw_admin(self, ctx, attempt):
+        late = self._pass("withdraw_admin")
+        self._require(ctx)
+        self.taken.discard(self.by_tag.get(attempt.tag))
+        self._late(late)
+
+    def validate_admin(self, ctx):
+        fault = self._pass("validate_admin")
+        if fault is not None or self.verdict:
+            return Validation(self.verdict or Verdict.UNKNOWN, self.account)
+        verdict = Verdict.VALID if self._is_taken(ctx) else Verdict.INVALID
+        return Validation(verdict, self.account)
+
+    def revoke_admin(self, ctx, old):
+        late = self._pass("revoke_admin")
+        self._require(ctx)
+        self.taken.discard(old["password"].reveal())
+        self._late(late)
+
+    def _is_taken(self, ctx):
+        return bool(ctx.admin) and ctx.admin["password"].reveal() in self.taken
+
+    def _require(self, ctx):
+        if not self._is_taken(ctx):
+            raise base.Denied("The admin credential is refused.")
 
 
 class Paste(Fake):

@@ -1,0 +1,41 @@
+"""The admin's own way in, and the few things that every command of it needs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from keyvault.crypto.secret import Secret
+from keyvault.providers.base import Context, Denied, Misconfigured, Transient
+from keyvault.providers.valkey.wire import Answered, Value, Wire, connect
+
+_BUSY = {"BUSY", "LOADING", "OOM", "READONLY", "MASTERDOWN", "MISCONF"}
+
+
+@contextmanager
+def admin(ctx: Context) -> Iterator[Wire]:
+    """Open a connection as the admin, and name the server's refusals without its words."""
+    password = ctx.admin.get("password")
+    if password is None:
+        raise Denied("The Connection has no admin password. Enter it again.")
+    try:
+        with connect(ctx, str(ctx.config["user"]), password.reveal()) as wire:
+            yield wire
+    except Answered as error:
+        if error.word == "NOPERM":
+            raise Denied("The admin user may not run a command that is needed here.") from None
+        if error.word in _BUSY:
+            raise Transient(f"The server answered {error.word}.") from None
+        raise Misconfigured(f"The server answered {error.word}.") from None
+
+
+def texts(value: Value) -> list[str]:
+    """Return the texts of a list that the server has answered."""
+    items = value if isinstance(value, list) else []
+    return [item.decode("utf-8", "replace") for item in items if isinstance(item, bytes)]
+
+
+def digest(password: Secret) -> str:
+    """Return the SHA-256 that the server compares. The password has 256 random bits."""
+    return hashlib.sha256(password.reveal()).hexdigest()

@@ -1,0 +1,56 @@
+"""Connections over the API: who may list them, and what is told of an admin credential."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+
+from keyvault.connections import renewals
+from keyvault.connections.models import Connection
+from tests.keyvault.connections import fakes
+from tests.keyvault.vault.rows import WORKER
+
+pytestmark = pytest.mark.django_db
+
+
+def test_age_cadence_and_the_newest_renewal_are_told(house, as_, cast, now):
+    fakes.install(fakes.Renews())
+    where = Connection.objects.get()
+    at = now - timedelta(days=3)
+    Connection.objects.update(credential_number=1, credential_at=at, renew_days=30)
+    with transaction.atomic():
+        made = renewals.begin(
+            connection_id=where.pk,
+            request_id=uuid4(),
+            started_by="Frank",
+            actor=WORKER,
+            now=now,
+        )
+        renewals.hold(made, "The right is missing.", now=now)
+
+    found = as_(cast.frank).get("/connections").json()["items"]
+
+    (one,) = found
+    assert one["name"] == where.slug
+    credential = one["admin_credential"]
+    assert credential["in_place_at"] is not None
+    assert credential["due_at"] is not None
+    assert (credential["renew_days"], credential["can_renew"]) == (30, True)
+    assert credential["renewal"]["state"] == "planned"
+    assert credential["renewal"]["held_at"] is not None
+    assert credential["renewal"]["sentence"] == "The right is missing."
+
+
+def test_what_was_never_renewed_says_so(house, as_, cast):
+    (one,) = as_(cast.dave).get("/connections").json()["items"]
+
+    assert one["admin_credential"]["renewal"] is None
+    assert one["admin_credential"]["renew_days"] is None
+
+
+@pytest.mark.parametrize("name", ["alice", "bob", "mallory"])
+def test_others_are_refused(house, as_, cast, name):
+    assert as_(getattr(cast, name)).get("/connections").status_code == 403
