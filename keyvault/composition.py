@@ -48,6 +48,7 @@ from keyvault.audit import checkpoints, ledger, verifications
 from keyvault.connections import kinds, reconcile, renewing
 from keyvault.crypto import digest, keyring, keys_dir, signing
 from keyvault.destinations import registry as destinations
+from keyvault.leases import endings as leases
 from keyvault.plugins import loading
 from keyvault.providers import registry as providers
 from keyvault.rotation import delivering
@@ -81,6 +82,7 @@ __all__ = [
     "installation",
     "invite_person",
     "join_agent",
+    "leases",
     "notify",
     "reconcile",
     "recover_administrator",

@@ -14,6 +14,7 @@ from keyvault.dependents import models as dependents  # noqa: F401
 from keyvault.findings import models as findings  # noqa: F401
 from keyvault.invalidation import models as invalidation  # noqa: F401
 from keyvault.inventory import models as inventory  # noqa: F401
+from keyvault.leases import models as leases  # noqa: F401
 from keyvault.rotation import models as rotation  # noqa: F401
 from keyvault.usage import models as usage  # noqa: F401
 from keyvault.vault import models as vault  # noqa: F401

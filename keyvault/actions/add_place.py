@@ -16,7 +16,7 @@ from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys, about_places
-from keyvault.connections import drafts
+from keyvault.connections import drafts, minting
 from keyvault.connections import selectors as connections
 from keyvault.connections.models import Connection
 from keyvault.dependents import selectors as dependents
@@ -230,6 +230,8 @@ def destinations(person: User, key: Key) -> list[Connection]:
 def _destination(person: User, slug: str, key: Key) -> Connection:
     if key.state != KeyState.LIVE:
         raise NotPlaceable(f"{key.name} is {key.get_state_display().lower()}.")
+    if minting.mints(key.connection):
+        raise NotPlaceable(f"{key.name} keeps no value that could be written to a place.")
     for row in destinations(person, key):
         if row.slug == slug:
             return row

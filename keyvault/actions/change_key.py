@@ -17,6 +17,7 @@ from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_agents, about_keys
+from keyvault.connections import minting
 from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, changes, selectors
 from keyvault.inventory import services as inventory
@@ -187,6 +188,8 @@ def ask(
         key = inventory.lock(key_id=found.pk)
         if key.state != KeyState.LIVE:
             raise NotChangeable(f"{key.name} is {key.get_state_display().lower()}.")
+        if minting.mints(key.connection) and use.delivery_mode != DeliveryMode.PULL:
+            raise NotChangeable(f"{key.name} keeps no value that somebody could read by hand.")
         if Use.of(key) == use:
             raise NothingToChange(f"That is how {key.name} is already.")
         refuse_second(key)

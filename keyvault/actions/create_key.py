@@ -16,7 +16,8 @@ from approvals.ports import Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys, askers, key_plan, new_key
-from keyvault.connections import issuing
+from keyvault.connections import issuing, minting
+from keyvault.connections.calls import Errand
 from keyvault.connections.models import Connection
 from keyvault.inventory import risk as risks
 from keyvault.inventory import selectors
@@ -114,7 +115,7 @@ class CreateKey:
                 "protected": environment.protected,
                 **about_keys.server(connection),
             },
-            breaks=("Nothing that works today changes: a new credential is added.",),
+            breaks=(key_plan.effect(connection),),
             undo=f"Revoke {declared.name}; that needs approval of its own.",
         )
 
@@ -135,6 +136,8 @@ class CreateKey:
         """Create the credential, seal it and put the key live. Idempotent on `request_id`."""
         if (key := self._settle_row(request_id, run)).state != KeyState.LIVE:
             about_keys.require_server(key, request_id)
+        if minting.mints(key.connection):
+            return self._admit(key, request_id, run)
         version = issuing.issue(
             key=key,
             request_id=request_id,
@@ -165,6 +168,17 @@ class CreateKey:
         """Return the form filled with what was asked, but for the reason."""
         return f"{reverse('request-new')}?again={request_id}"
 
+    def _admit(self, key: Key, request_id: UUID, run: Run) -> Outcome:
+        """Put a key live of which each run gets a credential of its own: there is no version."""
+        if key.state != KeyState.LIVE:
+            minting.prepare(Errand(key, request_id, run, about_keys.WORKER))
+            run.reached("create:prepared")
+            with transaction.atomic(durable=True):
+                run.fence()
+                self._go_live(request_id, run.now, rotates=False)
+        run.reached("create:live")
+        return Outcome(f"{key.name} can be lent to agents, for one run each.", {"Key": key.name})
+
     def _settle_row(self, request_id: UUID, run: Run) -> Key:
         """Make the row say what was approved, whatever it says by now. Raises CannotExecute."""
         with transaction.atomic(durable=True):
@@ -179,11 +193,15 @@ class CreateKey:
             raise ports.CannotExecute("gone", "The key that was asked for no longer exists.")
         return found
 
-    def _go_live(self, request_id: UUID, now: datetime) -> None:
-        """Put the key live in the transaction that makes its first version current."""
+    def _go_live(self, request_id: UUID, now: datetime, *, rotates: bool = True) -> None:
+        """Put the key live, in the transaction that makes its first version current if it has one."""
         try:
             inventory.go_live(
-                key_id=self.key_id, request_id=request_id, actor=about_keys.WORKER, now=now
+                key_id=self.key_id,
+                request_id=request_id,
+                actor=about_keys.WORKER,
+                now=now,
+                rotates=rotates,
             )
         except inventory.WrongState as error:
             raise ports.CannotExecute("wrong_state", str(error)) from error

@@ -20,10 +20,12 @@ from keyvault.actions import about_agents, about_keys, askers, new_grant
 from keyvault.agents import selectors as agents
 from keyvault.agents import services as registry
 from keyvault.agents.models import Agent
+from keyvault.connections import minting
 from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, grants, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Grant, Key, KeyPermission
+from keyvault.leases import terms
 
 if TYPE_CHECKING:
     from approvals.models import Request
@@ -103,7 +105,7 @@ class GrantAccess:
         return Plan(
             title=f"Let {self._holder()} use {key.name}",
             sentence=(
-                f"Let {self._holder()} read the value of {key.name} ({key.title}, {environment}) "
+                f"Let {self._holder()} {_act(key)} {key.name} ({key.title}, {environment}) "
                 f"by API until {about_agents.day(self.ends_at)}."
             ),
             target=Subject("key", str(key.pk), key.name),
@@ -114,7 +116,7 @@ class GrantAccess:
                 about_agents.input_row(reached),
                 Change("Key", key.name, f"{key.name} of {key.owner}, {key.team.team}"),
                 Change("Environment", environment, environment, warning),
-                Change("Right", "", "read the current value, and each later one"),
+                Change("Right", "", _right(key)),
                 Change("Until", _until(held), about_agents.day(self.ends_at)),
             ),
             body=self.to_payload() | {"protected": key.environment.protected},
@@ -285,3 +287,13 @@ def _refuse_second(action: GrantAccess) -> None:
 
 def _until(held: Grant | None) -> str:
     return about_agents.day(held.ends_at) if held and held.ends_at else ""
+
+
+def _act(key: Key) -> str:
+    return "take leases of" if minting.mints(key.connection) else "read the value of"
+
+
+def _right(key: Key) -> str:
+    if minting.mints(key.connection):
+        return f"take leases, up to {terms.MOST_HELD} at once, each for one run"
+    return "read the current value, and each later one"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from approvals.ports import Change
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys
+from keyvault.connections import minting
 from keyvault.connections.context import guard_of
 from keyvault.connections.models import Connection
 from keyvault.inventory.declaration import Declaration
@@ -51,8 +52,17 @@ def changes(
         Change("Owner", "", str(owner)),
         Change("Backup owner", "", str(backup) if backup else about_keys.NONE, _alone(backup)),
         Change("Team", "", team),
-        *_use(declared),
+        *_use(declared, is_lent=minting.mints(connection)),
     )
+
+
+def effect(connection: Connection) -> str:
+    """Return what a new key there changes at once."""
+    if minting.mints(connection):
+        return (
+            "Nothing exists at the provider before an agent takes a lease; each ends after its run."
+        )
+    return "Nothing that works today changes: a new credential is added."
 
 
 def server(connection: Connection) -> tuple[str, ...]:
@@ -82,7 +92,7 @@ def _place(declared: Declaration, connection: Connection) -> list[Change]:
     return rows
 
 
-def _use(declared: Declaration) -> tuple[Change, ...]:
+def _use(declared: Declaration, *, is_lent: bool) -> tuple[Change, ...]:
     hosts = declared.allowed_hosts
     outside = "Reads text from outside" if declared.external_input else ""
     return (
@@ -90,10 +100,16 @@ def _use(declared: Declaration) -> tuple[Change, ...]:
         Change("Calls a day", "", f"{declared.volume_per_day:,}"),
         Change("Outside text", "", "yes" if declared.external_input else "no", outside),
         Change("Lifetime", "", f"{about_keys.days(declared.lifetime_days)} from its creation"),
-        Change("Value changes", "", f"every {about_keys.days(declared.cadence_days)}"),
+        _value(declared, is_lent=is_lent),
         Change("Delivery", "", str(DeliveryMode(declared.delivery_mode).label)),
         Change("Labels", "", declared.labels or about_keys.NONE),
     )
+
+
+def _value(declared: Declaration, *, is_lent: bool) -> Change:
+    if is_lent:
+        return Change("Value", "", "none is kept: each run of an agent gets one of its own")
+    return Change("Value changes", "", f"every {about_keys.days(declared.cadence_days)}")
 
 
 def _alone(backup: User | None) -> str:

@@ -12,7 +12,7 @@ from approvals.ports import NotVisible
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import ADMINISTRATORS, User
 from keyvault.actions import about_keys, new_key
-from keyvault.connections import adopting, shadows
+from keyvault.connections import adopting, minting, shadows
 from keyvault.connections import selectors as connections
 from keyvault.inventory import selectors
 from keyvault.inventory.declaration import Declaration
@@ -158,6 +158,8 @@ def _one(found: Found, person: User) -> tuple[User, Declaration, dict[str, str]]
         errors |= error.errors
         if owner != person and "team" in errors:
             errors["team"] = f"Choose a team that {owner} belongs to."
+    if "connection" not in errors:
+        errors |= _kept(declared)
     size = len(found.value.encode())
     if not LEAST_BYTES <= size <= MOST_BYTES or "\0" in found.value:
         errors["value"] = f"A value has from {LEAST_BYTES} to {MOST_BYTES} bytes."
@@ -180,6 +182,14 @@ def _owner(found: Found, person: User) -> tuple[User, dict[str, str]]:
     if not owner.is_active or not stands:
         return person, refusal
     return owner, {}
+
+
+def _kept(declared: Declaration) -> dict[str, str]:
+    """Refuse a value of a provider that keeps none."""
+    where = new_key.connection(declared.connection)
+    if minting.mints(where):
+        return {"connection": f"Nothing lasting exists at {where.title} that could be adopted."}
+    return {}
 
 
 def _remote(declared: Declaration, remote_id: str) -> dict[str, str]:

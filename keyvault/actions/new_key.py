@@ -12,6 +12,7 @@ from approvals.ports import NotVisible
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import Team, User
 from keyvault.actions import key_plan
+from keyvault.connections import minting
 from keyvault.connections import selectors as connections
 from keyvault.connections.models import Connection
 from keyvault.inventory import limits, risk, selectors
@@ -21,6 +22,7 @@ from keyvault.providers import registry
 from keyvault.providers.base import Misconfigured
 
 CREATE = "key.create"
+LENT = DeliveryMode.PULL.value
 _OFFERED = (DeliveryMode.REVEAL, DeliveryMode.PULL)
 
 
@@ -157,6 +159,13 @@ def _place(declared: Declaration) -> dict[str, str]:
         where = connection(declared.connection)
     except NotVisible:
         return {"connection": "Choose one of the Connections."}
+    if minting.mints(where) and declared.delivery_mode != LENT:
+        return {
+            "delivery_mode": (
+                f"What {where.title} issues is lent to agents, for one run each. "
+                "Choose that agents fetch it."
+            )
+        }
     if where.environment is not None and where.environment.slug != declared.environment:
         slug = where.environment.slug
         return {"environment": f"{where.title} serves {slug} only. Choose {slug}."}
@@ -190,6 +199,11 @@ def _unworkable(where: Connection, declared: Declaration) -> dict[str, str]:
     return {}
 
 
-def deliveries() -> list[tuple[str, str]]:
-    """Return the ways that work today in which whoever uses a key can come by its value."""
-    return [(mode.value, str(mode.label)) for mode in _OFFERED]
+def deliveries(where: Connection | None = None) -> list[tuple[str, str]]:
+    """Return the ways that work today in which whoever uses a key can come by its value.
+
+    where: the Connection of the key, if it is known.
+    """
+    is_lent = where is not None and minting.mints(where)
+    offered = (DeliveryMode.PULL,) if is_lent else _OFFERED
+    return [(mode.value, str(mode.label)) for mode in offered]

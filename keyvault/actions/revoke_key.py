@@ -15,12 +15,13 @@ from approvals import digests, ports, services
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts.models import User
 from keyvault.actions import about_agents, about_keys, askers
-from keyvault.connections import issuing, places
+from keyvault.connections import issuing, minting, places
 from keyvault.dependents import selectors as dependents
 from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import DeliveryMode, Key, KeyPermission, KeyState
+from keyvault.leases import selectors as leases
 from keyvault.rotation import delivering
 from keyvault.usage import selectors as usage
 from keyvault.vault import selectors as versions
@@ -80,7 +81,7 @@ class RevokeKey:
             title=f"Revoke {key.name}",
             sentence=(
                 f"Revoke the key {key.name} ({key.title}) of {key.owner} in {environment}: "
-                f"{_count(len(live))} stop working at {key.connection.title}, for good."
+                f"{_ending(key, len(live))} at {key.connection.title}, for good."
             ),
             target=Subject("key", str(key.pk), key.name),
             fingerprint=digests.act_digest(kind="key", id=key.pk),
@@ -110,7 +111,7 @@ class RevokeKey:
     def risk(self) -> Sequence[RiskPoint]:
         """Return what makes stopping this key risky."""
         key = self._key()
-        points = [_use_point(usage.users_lately(key.pk))]
+        points = [_use_point(_users(key))]
         if key.environment.protected:
             text = f"{key.environment.slug} is marked protected."
             points.append(RiskPoint(25, "Protected environment", text))
@@ -145,7 +146,8 @@ class RevokeKey:
             xact = invalidation.transaction_id()
         run.reached("revoke:closed")
         facts = {"Key": key.name} | about_agents.gateways(invalidation.wait(xact))
-        return Outcome(f"{key.name} is revoked, every version of it.", facts)
+        what = "every version of it" if not minting.mints(key.connection) else "its leases end"
+        return Outcome(f"{key.name} is revoked, {what}.", facts)
 
     def closed(self, *, request_id: UUID, state: str, now: datetime) -> None:
         """Reserve nothing, so there is nothing to undo."""
@@ -265,6 +267,14 @@ def _unreported(key: Key) -> tuple[str, ...]:
     return ("Its value is read by hand: use that nobody reports is not known here.",)
 
 
+def _users(key: Key) -> Sequence[str]:
+    """Return who used a key lately; whoever took a lease of one that is lent."""
+    used = usage.users_lately(key.pk)
+    if not minting.mints(key.connection):
+        return used
+    return sorted({*used, *leases.holders_lately(key.pk)})
+
+
 def _use_point(names: Sequence[str]) -> RiskPoint:
     if names:
         return RiskPoint(20, "In use", f"{_listed(names)} used it in the last 30 days.")
@@ -278,6 +288,13 @@ def _listed(names: Sequence[str]) -> str:
 
 def _sessions(*, kill: bool) -> str:
     return "are ended, where the provider can" if kill else "stay open"
+
+
+def _ending(key: Key, number: int) -> str:
+    """Say what stops working: leases come and go while people read, so they are not counted."""
+    if minting.mints(key.connection):
+        return "no lease is given any more, and every open one is ended"
+    return f"{_count(number)} stop working"
 
 
 def _count(number: int) -> str:

@@ -22,6 +22,7 @@ from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys, askers
+from keyvault.connections import minting
 from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyPermission, KeyState
@@ -200,6 +201,7 @@ def ask(
         inventory.lock(key_id=key.pk)
         if key.state != KeyState.LIVE:
             raise NotRotatable(f"{key.name} is {key.get_state_display().lower()}.")
+        _require_versions(key)
         running = rotations.open_of(key.pk)
         if running is not None:
             raise NotRotatable(f"{key.name} is being rotated already.")
@@ -219,6 +221,14 @@ def ask(
             ticket=ticket,
             now=now,
             asked_by=asked_by,
+        )
+
+
+def _require_versions(key: Key) -> None:
+    """Raise NotRotatable for a key that is lent: there is no value that another could replace."""
+    if minting.mints(key.connection):
+        raise NotRotatable(
+            f"{key.name} keeps no value. Each run of an agent gets a new one; end its leases instead."
         )
 
 

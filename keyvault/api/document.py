@@ -114,6 +114,12 @@ def _complete(method: str, operation: dict[str, JSON]) -> None:
             "calls_per_second": limits.ASKING.per_s,
             "burst": limits.ASKING.burst,
         }
+    if operation["operationId"] in limits.LEASES:
+        operation["x-limits"] = {
+            "body_bytes": bodies.USUAL.size,
+            "calls_per_second": limits.LENDING.per_s,
+            "burst": limits.LENDING.burst,
+        }
     if operation["operationId"] in limits.VALUES:
         operation["x-limits"] = {"body_bytes": bodies.VALUES.size}
     elif method == "post":

@@ -77,6 +77,8 @@ def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpRespo
             return act()
         if name in limits.BATCHES:
             limits.charge("reporting", principal.label, limits.REPORTING)
+        elif name in limits.LEASES:
+            limits.charge("lending", principal.label, limits.LENDING)
         else:
             limits.charge("asking", principal.label, limits.ASKING)
         if name in limits.VALUES:

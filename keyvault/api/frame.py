@@ -19,6 +19,7 @@ from keyvault.api import (
     events,
     imports,
     keys,
+    leases,
     refusals,
     requests,
     rotations,
@@ -66,6 +67,7 @@ def build() -> NinjaAPI:
         batches,
         dependents,
         agents,
+        leases,
         requests,
         comments,
         connections,
@@ -106,6 +108,6 @@ def _faults(error: ValidationError, *, sent: Mapping[str, JSON]) -> Iterator[Fau
 
 DESCRIPTION = (
     "Metadata of keys, and requests, for programs. Deciding is not possible here: people decide "
-    "on the page that shows the plan, with a fresh second factor. No address answers with a "
-    "secret; agents read values from the gateway."
+    "on the page that shows the plan, with a fresh second factor. One address answers with a "
+    "value, once: that at which an agent takes a lease. Agents read all others from the gateway."
 )

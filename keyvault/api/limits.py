@@ -36,11 +36,15 @@ PRINCIPAL = Rate(per_s=20, burst=200)
 ASKING = Rate(per_s=0.2, burst=30)
 # Batches of up to a thousand events, which nobody reads one by one.
 REPORTING = Rate(per_s=5, burst=50)
+# Each is a call to a provider, which has limits of its own.
+LENDING = Rate(per_s=1, burst=60)
 FAILURES = Rate(per_s=0.5, burst=60)
 
 
 # Operations that bring many small things at once, by their operationId.
 BATCHES = frozenset({"reportUsage"})
+# Operations about credentials for one run.
+LEASES = frozenset({"takeLease", "renewLease"})
 # Operations that bring values. No digest of such a body is kept, so that it can be repeated
 # only because doing it twice changes nothing.
 VALUES = frozenset({"importKeys"})

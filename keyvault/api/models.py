@@ -11,8 +11,8 @@ from django.db.models import Q
 class ApiReplay(models.Model):
     """One POST under one Idempotency-Key. Without a status its first call is still under way.
 
-    `answer` is the text that was sent, to the byte. No address of the API
-    answers with a secret, so none is ever kept here.
+    `answer` is the text that was sent, to the byte; of an answer that held a value
+    (`replays.Once`) it is the same without it. So no secret is ever kept here.
     """
 
     principal = models.CharField(max_length=80)

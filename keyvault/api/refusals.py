@@ -35,10 +35,12 @@ from keyvault.api.problems import Document, Fault, Problem
 from keyvault.audit import denials, ledger
 from keyvault.audit.selectors import BadCursor
 from keyvault.connections import adopting, drafts
+from keyvault.connections.minting import NotMinted
 from keyvault.dependents import declared
 from keyvault.dependents import services as dependents
 from keyvault.inventory import naming
 from keyvault.inventory.services import NameTaken
+from keyvault.leases import services as leases
 from keyvault.rotation import batches, reports
 
 if TYPE_CHECKING:
@@ -149,6 +151,26 @@ def _asked(error: Exception) -> Document:
     return Document("conflict", str(error), next_action=follow)
 
 
+def _not_renewable(error: Exception) -> Document:
+    assert isinstance(error, leases.NotRenewable)  # noqa: S101 - the table says so.
+    follow = {
+        "title": "Take a new lease",
+        "method": "POST",
+        "href": "/api/v1/leases",
+        "body": {"key": error.key},
+    }
+    return Document("conflict", str(error), next_action=follow)
+
+
+def _not_minted(error: Exception) -> Document:
+    """Tell what a later try may mend from what a person must."""
+    assert isinstance(error, NotMinted)  # noqa: S101 - the table says so.
+    if error.needs_person:
+        return Document("conflict", f"Nothing was minted. {error.sentence}")
+    left = " If something was, nobody holds it, and it ends by itself." if error.is_lost else ""
+    return Document("unavailable", f"{error.sentence}{left}", headers={"Retry-After": "5"})
+
+
 def _locked(error: Exception) -> Document:
     assert isinstance(error, lockout.LockedOut)  # noqa: S101 - the table says so.
     left = max(int((error.until - timezone.now()).total_seconds()), 1)
@@ -196,6 +218,9 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         _plain("conflict", says=True),
     ),
     ((change_keys.TooDifferent,), _plain("too-different")),
+    ((leases.NotRenewable,), _not_renewable),
+    ((NotMinted,), _not_minted),
+    ((leases.NotLent, leases.NotOpen, leases.TooManyHeld), _plain("conflict", says=True)),
     ((askers.TooManyOpen,), _plain("too-many-open", says=True)),
     ((services.Denied, NoPolicy), _plain("denied-by-policy", says=True)),
     (

@@ -34,6 +34,21 @@ _SWEPT = 200
 _HEADERS = ("Content-Type", "Location", "ETag")
 
 
+class Once(HttpResponse):
+    """An answer with a value, which goes out once.
+
+    `remembered` is what is kept of it and what whoever repeats the call gets: the same
+    without the value.
+    """
+
+    def __init__(
+        self, content: bytes, *, remembered: bytes, status: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(content, status=status, content_type="application/json", headers=headers)
+        self["Cache-Control"] = "no-store"
+        self.remembered = remembered
+
+
 def once(
     request: HttpRequest, *, principal: str, now: datetime, act: Callable[[], HttpResponseBase]
 ) -> HttpResponseBase:
@@ -104,7 +119,8 @@ def _settle(row: ApiReplay, response: HttpResponseBase, *, is_clean: bool) -> No
         if is_clean:
             row.delete()
         return
-    row.status, row.answer = response.status_code, response.content.decode()
+    told = response.remembered if isinstance(response, Once) else response.content
+    row.status, row.answer = response.status_code, told.decode()
     row.headers = {name: response[name] for name in _HEADERS if name in response}
     row.save(update_fields=["status", "answer", "headers"])
 

@@ -51,7 +51,7 @@ class Thing(Out):
 
 
 class Key(Out):
-    """The facts of one key. No secret is among them, and none is anywhere in this API."""
+    """The facts of one key. No secret is among them."""
 
     id: UUID
     name: str

@@ -154,6 +154,27 @@ EVENTS: dict[str, frozenset[str]] = {
     "device_login.allowed": frozenset({"address"}),
     "device_login.refused": frozenset({"address"}),
     "token.ended": frozenset({"token", "cause"}),
+    # leases
+    "lease.asked": frozenset({"lease", "agent", "scopes", "expires_at"}),
+    "lease.taken": frozenset(
+        {
+            "lease",
+            "agent",
+            "remote_id",
+            "fields",
+            "digest",
+            "provider",
+            "expires_at",
+            "lapses_at",
+        }
+    ),
+    "lease.failed": frozenset({"lease", "agent", "code", "sentence"}),
+    "lease.orphaned": frozenset({"lease", "agent", "code", "sentence", "lapses_at"}),
+    "lease.renewed": frozenset({"lease", "agent", "expires_at"}),
+    "lease.ending": frozenset({"lease", "agent", "aim", "cause"}),
+    "lease.returned": frozenset({"lease", "agent", "note"}),
+    "lease.expired": frozenset({"lease", "agent", "note"}),
+    "lease.withdrawn": frozenset({"lease", "agent", "note"}),
     # usage
     "usage.dropped": frozenset({"until", "count"}),
     # audit

@@ -129,6 +129,16 @@ SENTENCES: Mapping[str, str] = {
     "adoption.proposed": "{actor} brought the value of {subject}, which waits sealed.",
     "adoption.dropped": "The value that was brought for {subject} was deleted.",
     "import.received": "{actor} brought {keys} keys for {subject}; {asked} were asked for, {duplicates} are known.",
+    # leases
+    "lease.asked": "{agent} asked for a credential of {subject} for one run.",
+    "lease.taken": "{agent} took a lease of {subject} until {expires_at}.",
+    "lease.failed": "No credential of {subject} could be minted for {agent}: {sentence}",
+    "lease.orphaned": "What was minted of {subject} for {agent} is not known and ends by {lapses_at}: {sentence}",
+    "lease.renewed": "{agent} holds its lease of {subject} until {expires_at}.",
+    "lease.ending": "{actor} has a lease of {subject} that {agent} holds ended: {aim}.",
+    "lease.returned": "The lease of {subject} that {agent} returned is ended. {note}",
+    "lease.expired": "The time of a lease of {subject} that {agent} held is over. {note}",
+    "lease.withdrawn": "A lease of {subject} was withdrawn from {agent}. {note}",
     # usage
     "usage.dropped": "{count} reported uses from before {until} were dropped, as their time was over.",
     # audit

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from keyvault.cli import connecting, get, keyspecs
 from keyvault.cli.codes import Exit
 from keyvault.cli.keyspecs import KeySpec
+from keyvault.cli.lending import Lending, lending
 from keyvault.cli.wrapped import Wrapped
 from keyvault.launcher.arguments import Arguments
 from keyvault.launcher.sentences import Stop
@@ -45,6 +46,11 @@ class Keys:
         """Return each name once."""
         return list(dict.fromkeys(spec.name for spec in self.specs))
 
+    @property
+    def read(self) -> list[str]:
+        """Return the names of those that have versions, which may move; a lease has none."""
+        return [name for name in self.names if self.values[name].version]
+
     def environment(self) -> dict[str, str]:
         """Return the environment of the command. Raises Stop, values.NoSuchField."""
         return keyspecs.environment(
@@ -64,12 +70,16 @@ def run(argv: Sequence[str]) -> int:
     keys = Keys([KeySpec.parse(text) for text in given.key], given.keep_identity)
     if not keys.specs:
         return Wrapped(command, env=keys.environment(), values=(), grace_s=given.grace).run()
-    with _not_started(), connecting.connected() as caller:
-        env = _fetched(caller, keys)
+    with _not_started(), connecting.connected() as caller, lending(caller.client) as lent:
+        env = _fetched(caller, keys, lent)
         wrapped = Wrapped(command, env=env, values=keys.secrets(), grace_s=given.grace)
-        if given.on_change != IGNORE:
-            arguments = (caller.client, keys, wrapped, number)
-            threading.Thread(target=_follow, args=arguments, daemon=True).start()
+        if given.on_change == IGNORE:
+            lent.follow(None)
+        else:
+            lent.follow(lambda value: _moved(keys, value, wrapped, number))
+            if keys.read:
+                arguments = (caller.client, keys, wrapped, number)
+                threading.Thread(target=_follow, args=arguments, daemon=True).start()
         return wrapped.run()
 
 
@@ -132,32 +142,46 @@ def _not_started() -> Iterator[None]:
         raise Stop(str(stop), code=Exit.NOT_STARTED) from None
 
 
-def _fetched(caller: Caller, keys: Keys) -> dict[str, str]:
+def _fetched(caller: Caller, keys: Keys, lent: Lending) -> dict[str, str]:
     """Read every key and return the environment. Raises Stop and what the client raises."""
     from keyvault.client.values import NoSuchField  # noqa: PLC0415
 
     for name in keys.names:
         get.refuse_people(caller, name)
-        keys.values[name] = caller.client.get(name)
+        keys.values[name] = _value(caller.client, name, lent)
     try:
         return keys.environment()
     except NoSuchField as error:
         raise Stop(str(error), code=Exit.USAGE) from None
 
 
+def _value(client: Client, name: str, lent: Lending) -> Value:
+    """Read a key, or take a lease of one that has no value to read. Raises as the client does."""
+    from keyvault.client import NotGranted  # noqa: PLC0415
+
+    try:
+        return client.get(name)
+    except NotGranted as refused:
+        try:
+            return lent.take(name)
+        except NotGranted:
+            # It is hidden or missing in both places, and the first said how to ask for it.
+            raise refused from None
+
+
 def _follow(client: Client, keys: Keys, wrapped: Wrapped, number: signal.Signals | None) -> None:
     """Act on every version that moves, until the client is closed; say why if it cannot go on."""
     try:
         with connecting.said():
-            for value in client.watch(*keys.names):
+            for value in client.watch(*keys.read):
                 if value.version != keys.values[value.key].version:
-                    keys.values[value.key] = value
-                    _act(keys, wrapped, number)
+                    _moved(keys, value, wrapped, number)
     except Stop as stop:
         print(f"keyvault: {stop} The command goes on with what it has.", file=sys.stderr)
 
 
-def _act(keys: Keys, wrapped: Wrapped, number: signal.Signals | None) -> None:
+def _moved(keys: Keys, value: Value, wrapped: Wrapped, number: signal.Signals | None) -> None:
+    keys.values[value.key] = value
     if number is None:
         wrapped.restart(keys.environment(), keys.secrets())
     else:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from keyvault.client.awaiting import AsyncClient
     from keyvault.client.blocking import Client
     from keyvault.client.calls import Away
+    from keyvault.client.leases import Lease
     from keyvault.client.settings import BadSettings
     from keyvault.client.values import Value
 
@@ -23,6 +24,7 @@ __all__ = [
     "BadIdentity",
     "BadSettings",
     "Client",
+    "Lease",
     "NotGranted",
     "Refused",
     "Value",
@@ -34,6 +36,7 @@ _HOMES = {
     "BadIdentity": "answers",
     "BadSettings": "settings",
     "Client": "blocking",
+    "Lease": "leases",
     "NotGranted": "answers",
     "Refused": "answers",
     "Value": "values",

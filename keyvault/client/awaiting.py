@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
-from keyvault.client import watching
+from keyvault.client import leases, watching
 from keyvault.client.calls import (
     Answer,
     Away,
@@ -23,6 +24,7 @@ from keyvault.client.calls import (
     Tell,
 )
 from keyvault.client.core import Core
+from keyvault.client.leases import Lease
 from keyvault.client.settings import TIMEOUT_S, Settings, from_environment
 from keyvault.client.sockets import MOST_BYTES
 from keyvault.client.values import Value
@@ -88,6 +90,31 @@ class AsyncClient:
     async def heartbeat(self, *, healthy: bool = True) -> None:
         """Tell the gateway which versions are held here. Raises as `get`."""
         await self.do(self.core.heartbeat(healthy=healthy))
+
+    async def take_lease(
+        self, name: str, *, ttl_s: int = leases.USUAL_S, scopes: Sequence[str] = ()
+    ) -> Lease:
+        """Take a credential of a key for one run; return it at the end. Raises as `get`."""
+        return await self.do(leases.take(self.core, name, ttl_s=ttl_s, scopes=scopes))
+
+    async def renew_lease(self, lease: Lease, *, ttl_s: int = leases.USUAL_S) -> Lease:
+        """Let a lease last longer. Raises Refused where a new one has to be taken."""
+        return await self.do(leases.renew(self.core, lease, ttl_s=ttl_s))
+
+    async def return_lease(self, lease: Lease) -> None:
+        """End a lease at the provider. Repeating it is safe. Raises as `get`."""
+        await self.do(leases.give_back(self.core, lease))
+
+    @asynccontextmanager
+    async def lease(
+        self, name: str, *, ttl_s: int = leases.USUAL_S, scopes: Sequence[str] = ()
+    ) -> AsyncIterator[Value]:
+        """Hold a credential of a key for the length of the block."""
+        held = await self.take_lease(name, ttl_s=ttl_s, scopes=scopes)
+        try:
+            yield held.value
+        finally:
+            await self.return_lease(held)
 
     async def do(self, flow: Flow[T]) -> T:
         """Run a flow of the core to its end and return its result."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from keyvault.client import watching
+from keyvault.client import leases, watching
 from keyvault.client.calls import (
     Away,
     Call,
@@ -21,6 +21,7 @@ from keyvault.client.calls import (
     Tell,
 )
 from keyvault.client.core import Core
+from keyvault.client.leases import Lease
 from keyvault.client.settings import TIMEOUT_S, Settings, from_environment
 from keyvault.client.sockets import Sockets, Stream
 from keyvault.client.values import Value
@@ -85,6 +86,31 @@ class Client:
     def heartbeat(self, *, healthy: bool = True) -> None:
         """Tell the gateway which versions are held here. Raises as `get`."""
         self.do(self.core.heartbeat(healthy=healthy))
+
+    def take_lease(
+        self, name: str, *, ttl_s: int = leases.USUAL_S, scopes: Sequence[str] = ()
+    ) -> Lease:
+        """Take a credential of a key for one run; return it at the end. Raises as `get`."""
+        return self.do(leases.take(self.core, name, ttl_s=ttl_s, scopes=scopes))
+
+    def renew_lease(self, lease: Lease, *, ttl_s: int = leases.USUAL_S) -> Lease:
+        """Let a lease last longer. Raises Refused where a new one has to be taken."""
+        return self.do(leases.renew(self.core, lease, ttl_s=ttl_s))
+
+    def return_lease(self, lease: Lease) -> None:
+        """End a lease at the provider. Repeating it is safe. Raises as `get`."""
+        self.do(leases.give_back(self.core, lease))
+
+    @contextmanager
+    def lease(
+        self, name: str, *, ttl_s: int = leases.USUAL_S, scopes: Sequence[str] = ()
+    ) -> Iterator[Value]:
+        """Hold a credential of a key for the length of the block."""
+        held = self.take_lease(name, ttl_s=ttl_s, scopes=scopes)
+        try:
+            yield held.value
+        finally:
+            self.return_lease(held)
 
     def do(self, flow: Flow[T]) -> T:
         """Run a flow of the core to its end and return its result."""

@@ -130,10 +130,12 @@ def redeclare(
     return key
 
 
-def go_live(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> Key:
+def go_live(
+    *, key_id: UUID, request_id: UUID, actor: Actor, now: datetime, rotates: bool = True
+) -> Key:
     """Put a requested key live and give its owner and team their grants. Idempotent.
 
-    Raises WrongState when it is neither requested by this request nor live.
+    rotates: whether it has a value that is replaced by its cadence. Raises WrongState when it is neither requested by this request nor live.
     """
     _assert_in_transaction()
     key = lock(key_id=key_id)
@@ -143,8 +145,9 @@ def go_live(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> K
         raise WrongState(key)
     key.state, key.live_at = KeyState.LIVE, now
     key.expires_at = now + timedelta(days=key.lifetime_days)
-    key.rotation_due_at = now + timedelta(days=key.cadence_days)
-    key.rotation_cause = "cadence"
+    if rotates:
+        key.rotation_due_at = now + timedelta(days=key.cadence_days)
+        key.rotation_cause = "cadence"
     key.save()
     expires = key.expires_at.isoformat()
     record(

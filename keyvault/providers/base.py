@@ -206,7 +206,19 @@ class Verified(Protocol):
 
 @runtime_checkable
 class Mints(Protocol):
-    """A provider of short-lived credentials (EPHEMERAL)."""
+    """A provider of short-lived credentials (EPHEMERAL).
+
+    life_s: the seconds after which each of them has ended by itself, whatever was asked;
+    so long one whose answer was lost may work.
+    """
+
+    life_s: ClassVar[int]
+
+    def longest_s(self, ctx: Context) -> int:
+        """Return how long a run may hold one by the key's settings, without a call.
+
+        In seconds, at most `life_s`. Raises Misconfigured.
+        """
 
     def mint(self, ctx: Context, subject: str, scopes: Sequence[str], ttl_s: int) -> Issued:
         """Return a credential for one run that ends by itself.

@@ -11,6 +11,7 @@ from keyvault.providers.anthropic import Anthropic
 from keyvault.providers.aws_iam import AwsIam
 from keyvault.providers.cloudflare import Cloudflare
 from keyvault.providers.generic_http import GenericHttp
+from keyvault.providers.github_app import GitHubApp
 from keyvault.providers.manual import Manual
 from keyvault.providers.mariadb import MariaDB
 from keyvault.providers.openai import OpenAI
@@ -36,6 +37,7 @@ _registry: Registry[Provider] = Registry(
         OpenAI,
         Anthropic,
         Cloudflare,
+        GitHubApp,
         GenericHttp,
         Manual,
     ),

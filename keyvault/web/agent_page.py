@@ -14,7 +14,8 @@ from keyvault.actions import bind_agent
 from keyvault.agents import access, endings, selectors, stops
 from keyvault.audit import selectors as ledger
 from keyvault.inventory import access as keys
-from keyvault.web import usage_parts
+from keyvault.leases import selectors as leases
+from keyvault.web import lease_parts, usage_parts
 from keyvault.web.history import items
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def _overview(person: User, agent: Agent, now: datetime) -> dict[str, Any]:
         "groups": selectors.groups_of(agent),
         "pending": list(_pending(person, agent)),
         "use": usage_parts.of_agent(person, agent, now=now),
+        "leases": lease_parts.of_agent(person, agent),
+        "leases_shown": leases.SHOWN,
     }
 
 

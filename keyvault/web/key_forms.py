@@ -10,6 +10,7 @@ from django import forms
 from django.core import signing
 
 from keyvault.actions import new_key
+from keyvault.connections import minting
 from keyvault.connections import selectors as connections
 from keyvault.inventory import naming, selectors
 from keyvault.inventory.declaration import Declaration
@@ -110,7 +111,11 @@ class KeyForm(forms.Form):
         others = [(str(other.pk), str(other)) for other in new_key.backups(person)]
         self._choose("backup_owner", [("", "Nobody"), *others])
         self._choose("environment", _environments(connection))
-        self._choose("delivery_mode", new_key.deliveries())
+        self._choose("delivery_mode", new_key.deliveries(connection))
+        if minting.mints(connection):
+            # No value is kept that a person could see, or that could be replaced.
+            del self.fields["cadence_days"]
+            self.initial["delivery_mode"] = new_key.LENT
         self.fields["draft"].initial = signing.dumps(str(uuid4()), salt=_DRAFT_SALT)
 
     @property
@@ -124,7 +129,7 @@ class KeyForm(forms.Form):
                     "title": title,
                     "hint": hint,
                     "css": "f-two" if title in PAIRED else "form",
-                    "fields": [self[name] for name in (*names, *more)],
+                    "fields": [self[name] for name in (*names, *more) if name in self.fields],
                 }
             )
         return parts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,14 @@ from approvals import selectors as approvals
 from keyvault.actions import reveal_secret
 from keyvault.agents import selectors as agents
 from keyvault.audit import selectors as ledger
-from keyvault.connections import intake
+from keyvault.connections import intake, minting
 from keyvault.connections import selectors as connections
 from keyvault.inventory import access, selectors
+from keyvault.leases import selectors as leases
 from keyvault.rotation import selectors as rotations
 from keyvault.usage import loaded
 from keyvault.vault import selectors as versions
-from keyvault.web import dependents, geometry, usage_parts
+from keyvault.web import dependents, geometry, lease_parts, usage_parts
 from keyvault.web.history import items
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
     from keyvault.inventory.models import Key
     from keyvault.vault.models import Version
 
-OVERVIEW, VERSIONS, USAGE = "overview", "versions", "usage"
+OVERVIEW, VERSIONS, USAGE, LEASES = "overview", "versions", "usage", "leases"
 DEPENDENTS, ACCESS, HISTORY = "dependents", "access", "history"
 HISTORY_LIMIT = 200
 _TABS = (
     (OVERVIEW, "Overview"),
     (VERSIONS, "Versions"),
+    (LEASES, "Leases"),
     (USAGE, "Usage"),
     (DEPENDENTS, "Dependents"),
     (ACCESS, "Access"),
@@ -64,14 +66,15 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
     """Return everything the page of a key shows. Raises NotVisible."""
     key = access.access_key(person, name, "view")
     found = versions.versions(key.pk)
-    may = access.permissions(person, key)
+    may, is_lent = access.permissions(person, key), minting.mints(key.connection)
     open_requests = approvals.open_for_subject("key", key.pk)
     return {
         "key": key,
         "nav": "keys",
         "now": now,
         "tab": tab,
-        "tabs": tabs(key, tab, len(found)),
+        "tabs": tabs(key, tab, {VERSIONS: len(found)}, is_lent=is_lent),
+        "is_lent": is_lent,
         "may": may,
         "marks": selectors.marks(key, now=now),
         "life": life(key, found, now=now),
@@ -89,11 +92,15 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def tabs(key: Key, current: str, version_count: int) -> list[Tab]:
-    """Return the sections of a key."""
-    counts = {VERSIONS: version_count}
+def tabs(key: Key, current: str, counts: Mapping[str, int], *, is_lent: bool) -> list[Tab]:
+    """Return the sections of a key: it has versions or leases, and is shown with what it has."""
+    left_out = {VERSIONS if is_lent else LEASES} - {current}
+    if is_lent:
+        counts = {LEASES: leases.living_count(key.pk)}
     return [
-        Tab(label, _address(key, slug), slug == current, counts.get(slug)) for slug, label in _TABS
+        Tab(label, _address(key, slug), slug == current, counts.get(slug))
+        for slug, label in _TABS
+        if slug not in left_out
     ]
 
 
@@ -190,8 +197,13 @@ def _dependents(person: User, key: Key, now: datetime) -> dict[str, Any]:
     return {"dependents": dependents.rows(person, key, now=now)}
 
 
-def _overview(_person: User, key: Key, now: datetime) -> dict[str, Any]:
-    return {"use": usage_parts.card(key, now=now)}
+def _overview(person: User, key: Key, now: datetime) -> dict[str, Any]:
+    found = {"use": usage_parts.card(key, now=now)}
+    return found | (_leases(person, key, now) if minting.mints(key.connection) else {})
+
+
+def _leases(person: User, key: Key, _now: datetime) -> dict[str, Any]:
+    return {"leases": lease_parts.of_key(person, key), "leases_shown": leases.SHOWN}
 
 
 def _usage(person: User, key: Key, now: datetime) -> dict[str, Any]:
@@ -205,6 +217,7 @@ def _versions(_person: User, key: Key, _now: datetime) -> dict[str, Any]:
 _PARTS = {
     OVERVIEW: _overview,
     VERSIONS: _versions,
+    LEASES: _leases,
     USAGE: _usage,
     DEPENDENTS: _dependents,
     ACCESS: _access,

@@ -11,6 +11,7 @@ from keyvault.web import (
     key_changes,
     key_page,
     keys,
+    leases,
     places,
     requests_new,
     reveal,
@@ -29,12 +30,14 @@ urlpatterns = [
         path(f"keys/<slug:name>/{tab}/", keys.key, {"tab": tab}, name=f"key-{tab}")
         for tab in (
             key_page.VERSIONS,
+            key_page.LEASES,
             key_page.USAGE,
             key_page.DEPENDENTS,
             key_page.ACCESS,
             key_page.HISTORY,
         )
     ),
+    path("leases/<uuid:lease_id>/end/", leases.end, name="lease-end"),
     path("keys/<slug:name>/dependents/new/", dependents.new, name="dependent-new"),
     path(
         "keys/<slug:name>/dependents/<uuid:dependent_id>/end/",

@@ -77,6 +77,16 @@ STATES: dict[str, dict[str, Word]] = {
         "failed": Word("Failed", "bad", "alert"),
         "excused": Word("Excused", "", "x"),
     },
+    "lease": {
+        "minting": Word("Being made", "info", "rotate"),
+        "open": Word("Open", "ok", "check"),
+        "ending": Word("Ending", "info", "clock"),
+        "returned": Word("Returned", "", "check"),
+        "expired": Word("Over", "", "clock"),
+        "withdrawn": Word("Withdrawn", "", "x"),
+        "orphaned": Word("Lost", "warn", "alert"),
+        "failed": Word("Failed", "bad", "alert"),
+    },
     "agent": {
         "active": Word("Active", "ok", "check"),
         "suspended": Word("Suspended", "warn", "lock"),

@@ -19,7 +19,9 @@ from keyvault.connections.models import Connection
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.invalidation.models import GatewayInstance
+from keyvault.inventory import grants
 from keyvault.inventory.models import Key
+from keyvault.leases.models import LIVING, Lease, LeaseState
 from keyvault.providers.base import RemoteKey
 from keyvault.usage.models import LoadedVersion
 from tests.approvals.conftest import House
@@ -143,6 +145,35 @@ def _agents(house: House, now: datetime) -> None:
         )
 
 
+def _leases(cast: Cast, now: datetime) -> None:
+    """Make a key that is lent, with a lease in every state, and one of which nobody took any."""
+    where = builders.connection(cast, "github", provider="github_app")
+    rights = {"permissions": "contents:write issues:read", "repositories": "shop"}
+    life = {"state": "live", "live_at": now, "expires_at": now + timedelta(days=90)}
+    more = {**life, "options": rights, "delivery_mode": "pull"}
+    lent = rows.key(cast, where, name="shop-repository", **more)
+    rows.key(cast, where, name="quiet-repository", **more)
+    with transaction.atomic():
+        grants.give_at_go_live(key=lent, request_id=uuid4(), actor=agents.TESTS, now=now)
+    holders = list(Agent.objects.filter(name__in=("refund-bot", LONG_AGENT)))
+    for number, state in enumerate(LeaseState.values):
+        begun = now - timedelta(minutes=3 * number + 1)
+        is_living = state in LIVING
+        Lease.objects.create(
+            agent=holders[number % 2],
+            key=lent,
+            scopes=["contents:read"] if number % 3 == 0 else [],
+            state=state,
+            aim="returned" if state == LeaseState.ENDING else "",
+            cause=HOSTILE if state in {"failed", "withdrawn"} else "",
+            created_at=begun,
+            taken_at=begun,
+            expires_at=begun + timedelta(minutes=45),
+            lapses_at=begun + timedelta(minutes=60),
+            ended_at=None if is_living else now,
+        )
+
+
 def busy(house: House) -> Scene:
     """Fill an installation: requests and keys in every state, a held job, findings."""
     cast, now = house.cast, house.now
@@ -173,6 +204,7 @@ def busy(house: House) -> Scene:
     builders.live(cast, name=LONG_NAME, title="Wide " * 20 + "t" * 20)
     builders.requested(cast, name="asked-for")
     _agents(house, now)
+    _leases(cast, now)
     findings.open(
         kind=FindingKind.ORPHAN,
         subject=Subject("connection", "x", "ledger-db"),

@@ -13,7 +13,6 @@ import pytest
 from joserfc import jwk
 
 from keyvault.crypto.secret import Secret
-from keyvault.providers import registry
 from keyvault.providers.base import (
     Ambiguous,
     Denied,
@@ -77,9 +76,17 @@ def _with(bench, **options):
     return replace(bench, options={**bench.options, **options})
 
 
-def test_nothing_hands_such_tokens_out_yet():
-    """A feature that is half built is not shown."""
-    assert "github_app" not in registry.kinds()
+@pytest.mark.parametrize(("typed", "seconds"), [("", 3600), ("60", 3600), ("5", 300)])
+def test_a_key_says_for_how_long_a_run_may_hold_a_token(bench, typed, seconds):
+    other = _with(bench, longest_minutes=typed)
+    assert other.provider.longest_s(other.call()) == seconds
+
+
+@pytest.mark.parametrize("typed", ["0", "61", "-5", "5.5", "an hour", "\u0665"])
+def test_another_length_of_a_lease_is_refused_while_a_key_is_asked_for(bench, typed):
+    other = _with(bench, longest_minutes=typed)
+    with pytest.raises(Misconfigured, match="1 to 60 minutes"):
+        other.provider.foresee(other.call())
 
 
 def test_a_token_may_do_what_its_key_says_and_no_more(bench, server):

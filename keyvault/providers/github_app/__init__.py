@@ -1,7 +1,4 @@
-"""GitHub App installation tokens: credentials for one run that end by themselves within an hour.
-
-Not among the built-in providers yet: nothing hands out such credentials so far.
-"""
+"""GitHub App installation tokens: credentials for one run that end by themselves within an hour."""
 
 from __future__ import annotations
 

@@ -38,9 +38,8 @@ from keyvault.providers.github_app.installation import (
     end_token,
     try_token,
 )
-from keyvault.providers.github_app.rights import Rights
+from keyvault.providers.github_app.rights import LIFE_S, Rights, longest_s
 
-_LIFE_S = 3600  # The vendor's, and not to be chosen.
 _MENDS = {
     Denied.code: "Enter a private key that the app has now, and see that this clock is right.",
     Misconfigured.code: "Correct the Connection, or have the address approved on its allow-list.",
@@ -62,6 +61,7 @@ class GitHubApp:
     config_schema: ClassVar[Sequence[Field]] = schema.CONFIG
     material_schema: ClassVar[Sequence[Field]] = schema.MATERIAL
     options_schema: ClassVar[Sequence[Field]] = schema.OPTIONS
+    life_s: ClassVar[int] = LIFE_S
 
     def capabilities(self, ctx: Context) -> Capabilities:
         """Return credentials for one run, of which a lost one needs no repair."""
@@ -78,10 +78,20 @@ class GitHubApp:
             return [Problem("The installation is suspended.", "Have it unsuspended at GitHub.")]
         return []
 
+    def foresee(self, ctx: Context) -> Sequence[str]:
+        """Return no account, after a look at the key's settings. Raises Misconfigured."""
+        Rights.of(ctx)
+        longest_s(ctx)
+        return ()
+
+    def longest_s(self, ctx: Context) -> int:
+        """Return the key's own limit, which is below GitHub's hour."""
+        return longest_s(ctx)
+
     def prepare(self, ctx: Context, op_id: str, number: int, current: Issued | None) -> Attempt:
         """Check the key's rights and read the installation. Raises Misconfigured."""
         del current
-        Rights.of(ctx)
+        self.foresee(ctx)
         Installation.of(ctx).read()
         return Attempt(op_id, number, tag_of(op_id, number))
 
@@ -98,8 +108,8 @@ class GitHubApp:
         key has and on a longer life.
         """
         del subject
-        if ttl_s > _LIFE_S:
-            raise Misconfigured(f"An installation token lives {_LIFE_S} seconds at most.")
+        if ttl_s > LIFE_S:
+            raise Misconfigured(f"An installation token lives {LIFE_S} seconds at most.")
         rights = Rights.of(ctx).narrowed(scopes)
         made = Installation.of(ctx).make_token(rights.body())
         token, expires_at = made.get("token"), instant(made.get("expires_at"))

@@ -1,4 +1,4 @@
-"""What an installation token may do: permissions with a level, on some repositories."""
+"""What an installation token may do, and for how long a run may hold one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _PERMISSION = re.compile(r"([a-z][a-z_]{1,60}):(read|write|admin)")
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _LEVELS = ("read", "write", "admin")
 _MOST_REPOSITORIES = 500  # The vendor takes no more.
+LIFE_S = 3600  # The vendor's, and not to be chosen.
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,14 @@ class Rights:
         """Return the rights as texts that may be shown."""
         named = [f"{name}:{level}" for name, level in self.permissions.items()]
         return {"permissions": " ".join(named), "repositories": " ".join(self.repositories)}
+
+
+def longest_s(ctx: Context) -> int:
+    """Return how many seconds a run may hold a token of a key. Raises Misconfigured."""
+    text = str(ctx.options.get("longest_minutes") or LIFE_S // 60)
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= LIFE_S // 60:
+        raise Misconfigured(f"A run may hold a token for 1 to {LIFE_S // 60} minutes.")
+    return int(text) * 60
 
 
 def _permissions(words: Sequence[str]) -> dict[str, str]:

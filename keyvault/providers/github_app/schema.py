@@ -36,4 +36,12 @@ OPTIONS = (
         required=False,
         help="Names without the owner, separated by spaces; empty for all of the installation.",
     ),
+    Field(
+        "longest_minutes",
+        "Longest lease in minutes",
+        kind="number",
+        required=False,
+        default="60",
+        help="How long one run may hold a token, from 1 to 60. GitHub ends it after 60.",
+    ),
 )

@@ -13,6 +13,7 @@ from keyvault.providers.base import (
     Ambiguous,
     Issued,
     Mints,
+    Misconfigured,
     ProviderError,
     Shape,
     Transient,
@@ -33,6 +34,16 @@ class MintConformance:
         assert isinstance(bench.provider, Mints)
         assert bench.provider.capabilities(bench.call()).shape is Shape.EPHEMERAL
         assert bench.provider.check(bench.call()) == []
+        assert 0 < bench.provider.longest_s(bench.call()) <= bench.provider.life_s
+
+    def test_no_run_holds_one_for_longer_than_it_lives(self, bench: Bench) -> None:
+        """A longer life is refused, and what is minted ends by itself in time."""
+        provider = cast("Mints", bench.provider)
+        with pytest.raises(Misconfigured):
+            provider.mint(bench.call(), "run-1", (), provider.life_s + 1)
+        issued = provider.mint(bench.call(), "run-1", (), provider.longest_s(bench.call()))
+        assert issued.expires_at is not None
+        assert issued.expires_at.timestamp() <= time.time() + provider.life_s + SLACK_S
 
     def test_mint_gives_a_working_credential_that_ends_by_itself(self, bench: Bench) -> None:
         """It works, and says with an offset when it ends."""

@@ -38,6 +38,9 @@ class Caller:
     def post(self, path: str, body: Any = None, **headers: str):
         return self.call("POST", f"/api/v1{path}", body, **headers)
 
+    def delete(self, path: str, **headers: str):
+        return self.call("DELETE", f"/api/v1{path}", **headers)
+
     def patch(self, path: str, body: Any = None, **headers: str):
         return self.call("PATCH", f"/api/v1{path}", body, **headers)
 

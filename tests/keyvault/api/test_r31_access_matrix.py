@@ -23,12 +23,17 @@ from keyvault.agents.models import AccessToken
 from keyvault.api import document, limits, urls
 from keyvault.dependents import services as dependents
 from keyvault.inventory import selectors
+from keyvault.inventory.models import Key
+from keyvault.leases import services as services_of_leases
 from keyvault.rotation import batches
 from keyvault.rotation import services as rotation
 from tests import cast as people
 from tests.keyvault.agents import builders
 from tests.keyvault.api.conftest import Caller
 from tests.keyvault.api.test_requests import creation
+from tests.keyvault.connections import conftest as connections
+from tests.keyvault.connections import fakes
+from tests.keyvault.vault import rows
 
 pytestmark = pytest.mark.django_db
 ROLES = (
@@ -105,6 +110,16 @@ ALLOWED = {
     # Only the dependent itself says what it has loaded.
     ("confirmVersion", "own"): {"own agent"},
     ("confirmVersion", "foreign"): {"other agent"},
+    # Agents only, each its own; whoever reads the key's page sees its leases there.
+    ("takeLease", "own"): {"own agent"},
+    ("takeLease", "foreign"): {"other agent"},
+    ("listLeases", "-"): {"own agent", "other agent"},
+    ("getLease", "own"): {"own agent"},
+    ("getLease", "foreign"): {"other agent"},
+    ("renewLease", "own"): {"own agent"},
+    ("renewLease", "foreign"): {"other agent"},
+    ("returnLease", "own"): {"own agent"},
+    ("returnLease", "foreign"): {"other agent"},
     ("listDependents", "own"): LOOKERS | {"own agent"},
     ("listDependents", "foreign"): {"mallory", "dave", "frank", "other agent"},
     ("replaceDependents", "own"): {"alice", "frank"},
@@ -137,6 +152,7 @@ class Land:
     requests: dict[str, str]
     rotations: dict[str, str]
     batches: dict[str, str]
+    leases: dict[str, str]
     callers: dict[str, Caller] = field(default_factory=dict)
 
 
@@ -154,7 +170,9 @@ def land(house, as_) -> Land:
     asked = house.ask(cast.mallory, name="foreign-key", team="research")
     house.say(cast.bob, asked)
     house.work()
-    rotations, many = {}, {}
+    rotations, many, leases = {}, {}, {}
+    where = rows.connection(cast, provider=fakes.install(fakes.Minter()).kind, slug="minter")
+    connections.with_credential(where, cast.now)
     for thing, agent, key in (
         ("own", bot, own),
         ("foreign", other, selectors.by_request(asked.pk)),
@@ -162,6 +180,7 @@ def land(house, as_) -> Land:
         builders.granted(cast, agent, key)
         rotations[thing] = rotating(house, agent, key)
         many[thing] = batch(house, key)
+        leases[thing] = lease(house, agent, key, where)
     gone = house.ask(name="gone-key")
     services.withdraw(request_id=gone.pk, person=cast.alice, now=cast.now)
     open_one = as_(bot).post("/requests", creation(name="asked-key")).json()["id"]
@@ -178,6 +197,7 @@ def land(house, as_) -> Land:
         requests={"own": open_one, "foreign": str(theirs), "deleted": str(gone.pk)},
         rotations=rotations,
         batches=many,
+        leases=leases,
         callers=callers,
     )
 
@@ -215,8 +235,18 @@ def batch(house, key) -> str:
     return str(made.pk)
 
 
+def lease(house, agent, key, where) -> str:
+    """Return a lease that an agent holds, of a key beside its other one."""
+    life = {"state": "live", "live_at": key.live_at, "expires_at": key.expires_at}
+    lent = rows.key(house.cast, where, name=key.name.replace("-key", "-lent"), **life)
+    Key.objects.filter(pk=lent.pk).update(owner=key.owner, backup_owner=None, team=key.team)
+    builders.granted(house.cast, agent, lent)
+    token = builders.token(house.cast, agent).token
+    return str(services_of_leases.take(token=token, name=lent.name, now=house.now).lease.pk)
+
+
 def things(path: str) -> tuple[str, ...]:
-    lists = ("/requests", "/usage", "/imports", "/changes", "/api/v1/rotations")
+    lists = ("/requests", "/usage", "/imports", "/changes", "/api/v1/rotations", "/leases")
     by_body = path.endswith(lists)
     return THINGS if "{" in path or by_body else ("-",)
 
@@ -235,6 +265,7 @@ def places(land: Land) -> dict[str, dict[str, str]]:
         "/agents/": land.agents,
         "/batches/": land.batches,
         "/rotations/": land.rotations,
+        "/leases/": land.leases,
         "/": land.requests,
     }
 
@@ -259,6 +290,8 @@ def _body(land: Land, operation: str, thing: str):
         "createComment": {"text": "By the matrix."},
         "createRequest": {"kind": "key.revoke", "key": name, "reason": "By the matrix."},
         "reportUsage": {"events": [{"key": name, "at": timezone.now().isoformat()}]},
+        "takeLease": {"key": name.replace("-key", "-lent")},
+        "renewLease": {"ttl_seconds": 300},
         "startRotation": {"reason": "ci", "deploy_id": DEPLOY_ID},
         "startRotations": {"reason": "manual", "keys": [name]},
         "stopRotationBatch": {"reason": "By the matrix."},

@@ -31,6 +31,21 @@ RULES = {
     "key.revoked": ("SELECT id FROM keyvault_key WHERE state = 'revoked'", "subject_id"),
     "grant.given": ("SELECT key_id FROM keyvault_grant", "subject_id"),
     "grant.ended": ("SELECT key_id FROM keyvault_grant WHERE ended_at IS NOT NULL", "subject_id"),
+    "lease.asked": ("SELECT key_id FROM keyvault_lease", "subject_id"),
+    "lease.taken": (
+        "SELECT key_id FROM keyvault_lease WHERE taken_at IS NOT NULL",
+        "subject_id",
+    ),
+    "lease.returned": (
+        "SELECT key_id FROM keyvault_lease WHERE state = 'returned'",
+        "subject_id",
+    ),
+    "lease.withdrawn": (
+        "SELECT key_id FROM keyvault_lease WHERE state = 'withdrawn'",
+        "subject_id",
+    ),
+    "lease.expired": ("SELECT key_id FROM keyvault_lease WHERE state = 'expired'", "subject_id"),
+    "lease.failed": ("SELECT key_id FROM keyvault_lease WHERE state = 'failed'", "subject_id"),
     "membership.joined": ("SELECT user_id FROM keyvault_membership", "subject_id"),
     "membership.left": (
         "SELECT user_id FROM keyvault_membership WHERE left_at IS NOT NULL",

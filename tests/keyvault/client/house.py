@@ -103,6 +103,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._api()
 
+    def do_DELETE(self) -> None:
+        self.house.asked.append(("DELETE", urlsplit(self.path).path))
+        if not self._is_away() and self._is_known():
+            self._api()
+
     def do_POST(self) -> None:
         path = urlsplit(self.path).path
         self.house.asked.append(("POST", path))

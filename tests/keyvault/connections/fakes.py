@@ -7,6 +7,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from approvals.ports import LostClaim
@@ -298,6 +299,34 @@ class Renews(Fake):
     def _require(self, ctx):
         if not self._is_taken(ctx):
             raise base.Denied("The admin credential is refused.")
+
+
+class Minter(Fake):
+    """A provider of credentials for one run each, which ends after an hour."""
+
+    kind = "minter"
+    life_s = 3600
+
+    def __init__(self):
+        super().__init__(Recovery.NONE, Shape.EPHEMERAL)
+
+    def longest_s(self, ctx):
+        return int(ctx.options.get("longest_s", self.life_s))
+
+    def mint(self, ctx, subject, scopes, ttl_s):
+        late = self._pass("mint")
+        self.made += 1
+        remote_id, value = f"id-{self.made}", secrets.token_hex(16).encode()
+        self.keys[remote_id] = RemoteKey(remote_id, is_enabled=True)
+        self.values[remote_id] = value
+        self._late(late)
+        ends_at = datetime.now(UTC) + timedelta(seconds=self.life_s)
+        return Issued(remote_id, expires_at=ends_at, material={"password": Secret(value)})
+
+    def end(self, ctx, issued):
+        late = self._pass("end")
+        self.keys[issued.remote_id] = replace(self.keys[issued.remote_id], is_enabled=False)
+        self._late(late)
 
 
 class Paste(Fake):

@@ -52,6 +52,7 @@ def test_built_in_providers_are_always_there():
         "openai",
         "anthropic",
         "cloudflare",
+        "github_app",
         "http",
         "manual",
     }

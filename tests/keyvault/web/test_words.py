@@ -7,6 +7,7 @@ from django.conf import settings
 from approvals.models import Job, Request
 from keyvault.agents.models import AgentState
 from keyvault.inventory.models import KeyState
+from keyvault.leases.models import LeaseState
 from keyvault.vault.models import VersionState
 from keyvault.web import vocabulary
 
@@ -20,6 +21,7 @@ ROOT = Path(settings.ROOT)
         ("key", KeyState),
         ("version", VersionState),
         ("agent", AgentState),
+        ("lease", LeaseState),
         ("job", Job.State),
     ],
 )

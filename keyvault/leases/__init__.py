@@ -1,0 +1,1 @@
+"""Leases: short-lived credentials that are minted for one run of an agent and ended after it."""
