@@ -14,6 +14,7 @@ from uuid import UUID
 from approvals import selectors, services
 from keyvault.actions import (
     add_place,
+    add_probe,
     create_key,
     grant_access,
     remove_place,
@@ -156,6 +157,18 @@ def _remove_place(principal: Principal, body: schemas.RemovePlace, now: datetime
     return remove_place.ask(key=key, place=body.name, **_said(principal, body, now))
 
 
+def _add_probe(principal: Principal, body: schemas.AddProbe, now: datetime) -> Request:
+    """Ask that an address says how a dependent is. It decides over rotations, so people ask it."""
+    _require_person(principal)
+    return add_probe.ask(
+        key=naming.key_name(body.key),
+        dependent=body.name,
+        address=body.address,
+        is_private=body.private,
+        **_said(principal, body, now),
+    )
+
+
 def _require_person(principal: Principal) -> None:
     if principal.agent is not None:
         raise Problem("people-only")
@@ -183,4 +196,5 @@ _KINDS: Mapping[type, Callable[[Principal, Any, datetime], Request]] = {
     schemas.GiveGrant: _grant,
     schemas.AddPlace: _add_place,
     schemas.RemovePlace: _remove_place,
+    schemas.AddProbe: _add_probe,
 }

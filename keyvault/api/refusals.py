@@ -17,6 +17,7 @@ from keyvault.accounts import gates, lockout
 from keyvault.actions import (
     about_keys,
     add_place,
+    add_probe,
     askers,
     new_adoption,
     new_grant,
@@ -180,6 +181,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     (
         (
             add_place.NotPlaceable,
+            add_probe.NotAskable,
             revoke_key.NotRevocable,
             reveal_secret.NotRevealable,
             rotate_key.NotRotatable,

@@ -286,6 +286,21 @@ class AddPlace(In):
     ticket: Ticket = ""
 
 
+class AddProbe(In):
+    """Ask that keyvault asks an address how a dependent is while the key is rotated. People only.
+
+    `private`: the address lies in the own network, and approval opens it for this alone.
+    """
+
+    kind: Literal["probe.add"]
+    key: Name
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    address: Annotated[str, Field(min_length=1, max_length=300)]
+    private: bool = False
+    reason: Reason
+    ticket: Ticket = ""
+
+
 class RemovePlace(In):
     """Ask to remove a key from the place of one of its dependents. People only."""
 
@@ -297,7 +312,14 @@ class RemovePlace(In):
 
 
 Ask = Annotated[
-    CreateKey | RotateKey | RevokeKey | RevealSecret | GiveGrant | AddPlace | RemovePlace,
+    CreateKey
+    | RotateKey
+    | RevokeKey
+    | RevealSecret
+    | GiveGrant
+    | AddPlace
+    | RemovePlace
+    | AddProbe,
     Field(discriminator="kind"),
 ]
 

@@ -109,6 +109,8 @@ EVENTS: dict[str, frozenset[str]] = {
     "dependent.pushed": frozenset({"dependent", "wave", "health", "number"}),
     "dependent.removed": frozenset({"dependent", "wave", "health"}),
     "dependent.ended": frozenset({"dependent", "wave", "health"}),
+    "dependent.probe_set": frozenset({"dependent", "address"}),
+    "dependent.probe_ended": frozenset({"dependent", "address"}),
     "rotation.started": frozenset({"rotation", "trigger", "old", "deploy_id"}),
     "rotation.moved": frozenset({"rotation", "state", "before", "wave", "cause"}),
     "rotation.chosen": frozenset({"rotation", "choice", "reason"}),
