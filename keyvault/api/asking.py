@@ -139,11 +139,16 @@ def _grant(principal: Principal, body: schemas.GiveGrant, now: datetime) -> Requ
 def _add_place(principal: Principal, body: schemas.AddPlace, now: datetime) -> Request:
     """Ask that a key is written to a place. What is read there no ledger sees, so people ask it."""
     _require_person(principal)
-    return add_place.ask(
+    place = add_place.look(
+        person=principal.person,
         key=naming.key_name(body.key),
         connection=body.connection,
-        name=body.name,
         target=body.target,
+        now=now,
+    )
+    return add_place.ask(
+        place=place,
+        name=body.name,
         wave=body.wave,
         cache_s=body.cache_s,
         **_said(principal, body, now),

@@ -109,6 +109,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "dependent.pushed": frozenset({"dependent", "wave", "health", "number"}),
     "dependent.removed": frozenset({"dependent", "wave", "health"}),
     "dependent.ended": frozenset({"dependent", "wave", "health"}),
+    "place.checked": frozenset({"connection", "problems"}),
     "dependent.probe_set": frozenset({"dependent", "address"}),
     "dependent.probe_ended": frozenset({"dependent", "address"}),
     "rotation.started": frozenset({"rotation", "trigger", "old", "deploy_id"}),

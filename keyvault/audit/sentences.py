@@ -77,6 +77,7 @@ SENTENCES: Mapping[str, str] = {
     "dependent.pushed": "keyvault wrote version {number} of {subject} to {dependent}.",
     "dependent.removed": "keyvault removed its value of {subject} from {dependent}.",
     "dependent.ended": "{dependent} is no longer registered as a user of {subject}.",
+    "place.checked": "{actor} had a place at {connection} checked for {subject}.",
     "dependent.probe_set": "keyvault asks {address} how {dependent} is with {subject}.",
     "dependent.probe_ended": "keyvault no longer asks {address} about {dependent}.",
     "rotation.started": "A rotation of {subject} began: {trigger}.",

@@ -79,6 +79,6 @@ def test_an_address_is_asked_for_with_the_keyboard_alone(key, cast, signed_in_pa
     page.get_by_role("button", name="Send for approval").focus()
     page.keyboard.press("Enter")
 
-    page.wait_for_url("**/requests/**")
+    page.wait_for_url("**/approvals/**")
     asked = Request.objects.get(kind="probe.add")
     assert asked.payload["allowed"] == "http://reports.internal:8080"
