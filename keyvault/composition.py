@@ -18,6 +18,7 @@ from keyvault import celery
 from keyvault.accounts.presence import Presence
 from keyvault.actions import (
     add_place,
+    add_probe,
     adopt_keys,
     bind_agent,
     change_connection,
@@ -62,6 +63,7 @@ log = logging.getLogger(__name__)
 # application the current one, without which a message goes to a server that nobody set.
 __all__ = [
     "add_place",
+    "add_probe",
     "adopt_keys",
     "bind_agent",
     "celery",

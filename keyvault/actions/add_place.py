@@ -14,9 +14,10 @@ from django.urls import reverse
 from approvals import digests, ports, services
 from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
+from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys, about_places
-from keyvault.connections import drafts, minting
+from keyvault.connections import checks, drafts, minting
 from keyvault.connections import selectors as connections
 from keyvault.connections.models import Connection
 from keyvault.dependents import selectors as dependents
@@ -48,6 +49,7 @@ class AddPlace:
 
     target: the settings that name the place. wave: in which step of a rollout it
     moves. cache_s: how long whoever reads there may keep a value, in seconds.
+    seen: what a check of the place has shown when it was asked; None for none.
     """
 
     kind: ClassVar[str] = "place.add"
@@ -59,6 +61,7 @@ class AddPlace:
     target: Mapping[str, str]
     wave: int = 0
     cache_s: int = 0
+    seen: about_places.Seen | None = None
 
     def to_payload(self) -> dict[str, JSON]:
         """Return what rebuilds this action."""
@@ -69,12 +72,14 @@ class AddPlace:
             "target": dict(self.target),
             "wave": self.wave,
             "cache_s": self.cache_s,
+            # What was asked by an older release was not looked at, and keeps its digest.
+            **({"seen": self.seen.to_json()} if self.seen else {}),
         }
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, JSON]) -> Self:
         """Rebuild the action. Raises ValueError on another shape."""
-        if set(payload) != {field.name for field in fields(cls)}:
+        if set(payload) | {"seen"} != {field.name for field in fields(cls)}:
             raise ValueError("The stored action has other fields than a place.")
         return cls(
             key_id=UUID(payload["key_id"]),
@@ -83,6 +88,7 @@ class AddPlace:
             target={str(name): str(text) for name, text in payload["target"].items()},
             wave=int(payload["wave"]),
             cache_s=int(payload["cache_s"]),
+            seen=about_places.Seen.from_json(payload["seen"]) if "seen" in payload else None,
         )
 
     def attributes(self) -> Mapping[str, frozenset[str]]:
@@ -114,6 +120,7 @@ class AddPlace:
                 *about_places.rows(connection, self.target, is_new=True),
                 Change("Environment", environment, environment, warning),
                 Change("Wave of a rollout", "", str(self.wave)),
+                *((self.seen.row(),) if self.seen else ()),
             ),
             body=self.to_payload() | about_keys.server(connection),
             breaks=(
@@ -182,35 +189,64 @@ class AddPlace:
         return key
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A place that may be asked for, as its asker names it, and what was seen there."""
+
+    key: str
+    connection: str
+    target: Mapping[str, str]
+    seen: about_places.Seen
+
+
+def look(
+    *, person: User, key: str, connection: str, target: Mapping[str, str], now: datetime
+) -> Looked:
+    """Check a place by reading only, before it is asked for; outermost.
+
+    Raises NotVisible, NotPlaceable, drafts.BadDraft with a fault for each setting of the target.
+    """
+    found = access.access_key(person, key, KeyPermission.ROTATE)
+    where = _destination(person, connection, found)
+    clean = drafts.clean_fields(target, schema=connections.target_schema(where.provider))
+    checked = checks.check_place(
+        connection=where,
+        target=clean,
+        subject=Subject("key", str(found.pk), found.name),
+        actor=people.actor(person),
+        now=now,
+    )
+    return Looked(key, connection, clean, about_places.Seen(now, checked.problems))
+
+
 def ask(
     *,
     person: User,
-    key: str,
-    connection: str,
+    place: Looked,
     name: str,
-    target: Mapping[str, str],
     reason: str,
     now: datetime,
     wave: int = 0,
     cache_s: int = 0,
     ticket: str = "",
 ) -> Request:
-    """Ask that a key is written to a place at the destination `connection`.
+    """Ask that a key is written to a place that `look` has seen just now.
 
-    Raises NotVisible, NotPlaceable, drafts.BadDraft with a fault for each setting of
-    the target, about_keys.AlreadyAsked, and what `approvals.services.submit` raises.
+    Whatever stands in the way is told to those who decide, and hinders no request. Raises
+    NotVisible, NotPlaceable, about_keys.AlreadyAsked, and what `approvals.services.submit` raises.
     """
     with transaction.atomic(durable=True):
-        found = access.access_key(person, key, KeyPermission.ROTATE)
+        found = access.access_key(person, place.key, KeyPermission.ROTATE)
         locked = inventory.lock(key_id=found.pk)
-        where = _destination(person, connection, locked)
+        where = _destination(person, place.connection, locked)
         action = AddPlace(
             key_id=locked.pk,
             connection_id=where.pk,
             name=" ".join(name.split()),
-            target=drafts.clean_fields(target, schema=connections.target_schema(where.provider)),
+            target=place.target,
             wave=wave,
             cache_s=cache_s,
+            seen=place.seen,
         )
         _require_free(locked, action)
         return services.submit(

@@ -177,6 +177,19 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "solo": [ADMINISTRATORS],
     },
     {
+        # Each of them opens one host and port of the own network, as the list of a Connection does.
+        "name": "Addresses to ask in the own network",
+        "scope": {"kind": ["probe.add"], "network": ["private"]},
+        "stages": [_ANOTHER_ADMINISTRATOR],
+        "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "Addresses to ask elsewhere",
+        "scope": {"kind": ["probe.add"]},
+        "stages": [_ONE_OF_THEM],
+        "solo": [ADMINISTRATORS],
+    },
+    {
         "name": "Reveals in protected environments",
         "scope": {"kind": ["secret.reveal"], "protected": ["yes"]},
         "stages": [

@@ -20,7 +20,7 @@ from keyvault.accounts.models import User
 from keyvault.agents import access as agents
 from keyvault.agents import selectors as uses
 from keyvault.agents.models import Agent
-from keyvault.dependents import selectors, services
+from keyvault.dependents import probes, selectors, services
 from keyvault.dependents.models import Dependent, Health
 from keyvault.inventory import access
 from keyvault.inventory import services as inventory
@@ -28,8 +28,9 @@ from keyvault.inventory.models import Key, KeyPermission, KeyState
 from keyvault.rotation import delivering
 from keyvault.rotation.services import DELIVER
 
-# By an agent's own reads or its heartbeat; nobody's word stands in for either.
-OF_AN_AGENT = (Health.READS, Health.REPORTS)
+# By an agent's own reads, its heartbeat or its address; nobody's word stands in for these.
+OF_AN_AGENT = (Health.READS, Health.REPORTS, Health.PROBED)
+OF_NO_AGENT = (Health.BY_HAND, Health.PROBED)
 
 
 class NotNameable(Exception):
@@ -105,6 +106,17 @@ def end(*, person: User, key: str, dependent_id: UUID, now: datetime) -> Depende
         return dependent
 
 
+def stop_asking(*, person: User, key: str, dependent_id: UUID, now: datetime) -> Dependent:
+    """Ask the address of a dependent no more. Raises NotVisible."""
+    with transaction.atomic(durable=True):
+        found = access.access_key(person, key, KeyPermission.ROTATE)
+        inventory.lock(key_id=found.pk)
+        row = selectors.by_id(found.pk, dependent_id)
+        if not probes.end(dependent=row, actor=people.actor(person), now=now):
+            raise NotVisible(f"probe of {dependent_id}")
+        return row
+
+
 def write_again(*, person: User, key: str, dependent_id: UUID, now: datetime) -> Dependent:
     """Have the current version written to an approved place once more. Raises NotVisible."""
     with transaction.atomic(durable=True):
@@ -119,7 +131,7 @@ def write_again(*, person: User, key: str, dependent_id: UUID, now: datetime) ->
 
 def _fit(agent: str, health: str) -> None:
     """Raise NotNameable where nobody could ever say that this dependent has a version."""
-    if not agent and health != Health.BY_HAND:
+    if not agent and health not in OF_NO_AGENT:
         raise NotNameable("Only an agent reads or reports by itself. Choose one.", "agent")
     if agent and health not in OF_AN_AGENT:
         raise NotNameable("An agent says by itself which version it has.", "health")

@@ -16,6 +16,7 @@ from approvals.ports import NotVisible
 from keyvault.actions import (
     about_keys,
     add_place,
+    add_probe,
     change_keys,
     create_key,
     grant_access,
@@ -182,11 +183,16 @@ def _grant(principal: Principal, body: schemas.GiveGrant, now: datetime) -> Requ
 def _add_place(principal: Principal, body: schemas.AddPlace, now: datetime) -> Request:
     """Ask that a key is written to a place. What is read there no ledger sees, so people ask it."""
     _require_person(principal)
-    return add_place.ask(
+    place = add_place.look(
+        person=principal.person,
         key=naming.key_name(body.key),
         connection=body.connection,
-        name=body.name,
         target=body.target,
+        now=now,
+    )
+    return add_place.ask(
+        place=place,
+        name=body.name,
         wave=body.wave,
         cache_s=body.cache_s,
         **_said(principal, body, now),
@@ -209,6 +215,18 @@ def _change(principal: Principal, body: schemas.ChangeKey, now: datetime) -> Req
         sentence = f"This change of {wanted.name} has been asked already."
         raise about_keys.AlreadyAsked(sentence, asked.request.pk)
     return asked.request
+
+
+def _add_probe(principal: Principal, body: schemas.AddProbe, now: datetime) -> Request:
+    """Ask that an address says how a dependent is. It decides over rotations, so people ask it."""
+    _require_person(principal)
+    return add_probe.ask(
+        key=naming.key_name(body.key),
+        dependent=body.name,
+        address=body.address,
+        is_private=body.private,
+        **_said(principal, body, now),
+    )
 
 
 def _require_person(principal: Principal) -> None:
@@ -239,4 +257,5 @@ _KINDS: Mapping[type, Callable[[Principal, Any, datetime], Request]] = {
     schemas.AddPlace: _add_place,
     schemas.RemovePlace: _remove_place,
     schemas.ChangeKey: _change,
+    schemas.AddProbe: _add_probe,
 }

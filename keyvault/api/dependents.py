@@ -18,17 +18,31 @@ from keyvault.api.keys import key_of
 from keyvault.api.principals import Principal, caller
 from keyvault.api.problems import Fault, Problem
 from keyvault.api.rotations import may_rotate
-from keyvault.dependents import declared, selectors
+from keyvault.dependents import declared, probes, selectors
 from keyvault.dependents.declared import Declared
 from keyvault.inventory import naming
 
 if TYPE_CHECKING:
     from keyvault.dependents.models import Dependent as Row
+    from keyvault.dependents.models import Probe as Asked
 
 router = Router(tags=["dependents"])
 MOST = 90
 MOST_WAVE, MOST_CACHE_S = 100, 2_592_000
-BY_HAND = "by_hand"
+WITHOUT_AGENT = ("by_hand", "probed")
+
+
+class Probe(schemas.Out):
+    """What keyvault asks of a dependent over HTTP: where, and the newest answer.
+
+    `answer`: healthy, bad, none (no usable one) or refused (not let out); empty before the first.
+    `version`: the one that it last named.
+    """
+
+    address: str
+    answer: str
+    version: int | None
+    asked_at: datetime | None
 
 
 class Dependent(schemas.Out):
@@ -47,6 +61,7 @@ class Dependent(schemas.Out):
     connection: str | None
     target: dict[str, str]
     push: str
+    probe: Probe | None
 
 
 class DependentList(schemas.Out):
@@ -60,7 +75,7 @@ class DeclaredDependent(schemas.In):
 
     name: Annotated[str, Field(min_length=1, max_length=120)]
     agent: Annotated[str, Field(max_length=naming.NAME_MAX)] = ""
-    health: Literal["reads", "reports", "by_hand"]
+    health: Literal["reads", "reports", "by_hand", "probed"]
     wave: Annotated[int, Field(ge=0, le=MOST_WAVE)] = 0
     cache_s: Annotated[int, Field(ge=0, le=MOST_CACHE_S)] = 0
 
@@ -110,16 +125,25 @@ def replace_dependents(request: HttpRequest, name: str, body: DeclaredList) -> H
 
 def _listed(key_id: UUID, *, agent_id: UUID | None) -> DependentList:
     rows = [row for row in selectors.of_key(key_id) if agent_id in {None, row.agent_id}]
-    return DependentList(items=[_shape(row) for row in rows])
+    asked = probes.of_dependents([row.pk for row in rows])
+    return DependentList(items=[_shape(row, asked.get(row.pk)) for row in rows])
 
 
-def _shape(row: Row) -> Dependent:
+def _shape(row: Row, probe: Asked | None) -> Dependent:
     copied = ("name", "health", "wave", "cache_s", "is_discovered", "created_at", "push")
     return Dependent(
         **{name: getattr(row, name) for name in copied},
         agent=row.agent.name if row.agent else None,
         connection=row.connection.slug if row.connection else None,
         target={name: str(text) for name, text in row.target.items()},
+        probe=Probe(
+            address=probe.address,
+            answer=probe.answer,
+            version=probe.number,
+            asked_at=probe.asked_at,
+        )
+        if probe
+        else None,
     )
 
 
@@ -161,7 +185,10 @@ def _faults(body: DeclaredList, agents: Mapping[str, UUID]) -> Iterator[Fault]:
             yield Fault("The agent stands there twice.", f"{place}/agent")
         if one.agent and one.agent not in agents:
             yield Fault("There is no agent of this name for you.", f"{place}/agent")
-        if not one.agent and one.health != BY_HAND:
-            yield Fault("Without an agent a person says so: by_hand.", f"{place}/health")
+        if not one.agent and one.health not in WITHOUT_AGENT:
+            yield Fault(
+                "Without an agent a person says so, or it is asked: by_hand or probed.",
+                f"{place}/health",
+            )
         names.add(name)
         taken |= {one.agent} - {""}

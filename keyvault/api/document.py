@@ -63,6 +63,13 @@ _IF_MATCH = {
     "schema": {"type": "string", "maxLength": 200, "pattern": r'^(\*|(W/)?"[!#-~]*")$'},
 }
 
+# Operations with limits of their own: which, bytes of a body, calls.
+_LIMITED = (
+    (limits.BATCHES, bodies.BATCH.size, limits.REPORTING),
+    (limits.LISTS, bodies.BATCH.size, limits.ASKING),
+    (limits.LEASES, bodies.USUAL.size, limits.LENDING),
+)
+
 
 def build(api: NinjaAPI) -> dict[str, JSON]:
     """Return the whole document as plain JSON values."""
@@ -102,24 +109,13 @@ def _complete(method: str, operation: dict[str, JSON]) -> None:
     for status in statuses:
         responses.setdefault(status, _problem(status))
     operation["responses"] = dict(sorted(responses.items()))
-    if operation["operationId"] in limits.BATCHES:
-        operation["x-limits"] = {
-            "body_bytes": bodies.BATCH.size,
-            "calls_per_second": limits.REPORTING.per_s,
-            "burst": limits.REPORTING.burst,
-        }
-    if operation["operationId"] in limits.LISTS:
-        operation["x-limits"] = {
-            "body_bytes": bodies.BATCH.size,
-            "calls_per_second": limits.ASKING.per_s,
-            "burst": limits.ASKING.burst,
-        }
-    if operation["operationId"] in limits.LEASES:
-        operation["x-limits"] = {
-            "body_bytes": bodies.USUAL.size,
-            "calls_per_second": limits.LENDING.per_s,
-            "burst": limits.LENDING.burst,
-        }
+    for chosen, size, bucket in _LIMITED:
+        if operation["operationId"] in chosen:
+            operation["x-limits"] = {
+                "body_bytes": size,
+                "calls_per_second": bucket.per_s,
+                "burst": bucket.burst,
+            }
     if operation["operationId"] in limits.VALUES:
         operation["x-limits"] = {"body_bytes": bodies.VALUES.size}
     elif method == "post":

@@ -17,6 +17,7 @@ from keyvault.accounts import gates, lockout
 from keyvault.actions import (
     about_keys,
     add_place,
+    add_probe,
     askers,
     change_key,
     change_keys,
@@ -204,6 +205,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     (
         (
             add_place.NotPlaceable,
+            add_probe.NotAskable,
             change_key.NotChangeable,
             change_key.NothingToChange,
             revoke_key.NotRevocable,

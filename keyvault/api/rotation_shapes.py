@@ -51,7 +51,9 @@ class Part(Out):
 
     name: str
     agent: str | None
-    health: str = Field(description="reads, reports or by_hand: what proves that it has moved.")
+    health: str = Field(
+        description="reads, reports, pushed, probed or by_hand: what proves that it has moved."
+    )
     wave: int
     state: str
     has_new: bool = Field(description="It was given the new version.")
@@ -171,7 +173,7 @@ def _waves(deliveries: Sequence[Delivery]) -> list[Wave]:
 
 def _part(row: Delivery, proofs: Mapping[UUID, Proof]) -> Part:
     dependent = row.dependent
-    proof = proofs.get(dependent.agent_id) if dependent.agent_id else None
+    proof = proofs.get(dependent.pk)
     copied = ("wave", "state", "has_new", "note", "confirmed_by", "given_at", "confirmed_at")
     return Part(
         **{name: getattr(row, name) for name in copied},

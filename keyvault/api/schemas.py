@@ -287,6 +287,21 @@ class AddPlace(In):
     ticket: Ticket = ""
 
 
+class AddProbe(In):
+    """Ask that keyvault asks an address how a dependent is while the key is rotated. People only.
+
+    `private`: the address lies in the own network, and approval opens it for this alone.
+    """
+
+    kind: Literal["probe.add"]
+    key: Name
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    address: Annotated[str, Field(min_length=1, max_length=300)]
+    private: bool = False
+    reason: Reason
+    ticket: Ticket = ""
+
+
 class RemovePlace(In):
     """Ask to remove a key from the place of one of its dependents. People only."""
 
@@ -323,7 +338,8 @@ Ask = Annotated[
     | GiveGrant
     | AddPlace
     | RemovePlace
-    | ChangeKey,
+    | ChangeKey
+    | AddProbe,
     Field(discriminator="kind"),
 ]
 

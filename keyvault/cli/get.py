@@ -24,12 +24,19 @@ def run(argv: Sequence[str]) -> int:
     )
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--field", help="one field of a key that has several")
+    parser.add_argument(
+        "--version",
+        metavar="WHICH",
+        default="",
+        help="current (default), a number, or pending: what a running rotation has laid ready",
+    )
     parser.add_argument("--show", action="store_true", help="print the value also here")
     parser.add_argument("--json", action="store_true", help="print facts; the value with --show")
     given = parser.parse_args(argv)
     with connecting.connected() as caller:
         refuse_people(caller, given.name)
-        value = caller.client.get(given.name)
+        client = caller.client
+        value = client.read(given.name, given.version) if given.version else client.get(given.name)
         return _print(value, given.field, show=given.show, as_json=given.json)
 
 

@@ -70,6 +70,14 @@ class Client:
         """Return a key's value. Raises Away, NotGranted, BadIdentity, Refused."""
         return self.do(self.core.get(name))
 
+    def read(self, name: str, version: str) -> Value:
+        """Return one version of a key: `current`, `pending` or a number. Raises as `get`.
+
+        The pending one is told to dependents of a running rotation alone. It is there to be
+        laid ready, and must not be used before it is current.
+        """
+        return self.do(self.core.read(name, version))
+
     def watch(self, *names: str) -> Iterator[Value]:
         """Yield each key's value, and again whenever its version moves, until `close`.
 

@@ -63,6 +63,19 @@ class Core:
             return held.value
         return (yield from self.refresh(name))
 
+    def read(self, name: str, version: str) -> Flow[Value]:
+        """Return one version of a key, asking now; nothing of it is held. Raises as `get`.
+
+        version: `current`, `pending`, or a number.
+        """
+        where = (yield from self.addresses()).gateway
+        url = f"{where}/v1/keys/{name}?{urlencode({'version': version})}"
+        kind = {"Accept": "application/json"}
+        answer = yield from self.asked(Call("GET", url, kind, None, self.settings.timeout_s))
+        if answer.status != HTTPStatus.OK:
+            raise answers.refusal(answer, where)
+        return answers.value(answer, name, where)
+
     def refresh(self, name: str) -> Flow[Value]:
         """Return a key's value, asking now; the last good one while the server is away."""
         try:

@@ -8,20 +8,34 @@ from datetime import datetime
 
 from django.db import transaction
 
-from approvals.ports import Actor, Unfinished
+from approvals.ports import Actor, Subject, Unfinished
 from keyvault.audit import ledger
 from keyvault.connections import calls, kinds, selectors
-from keyvault.connections.context import CALL_S, guard_of, reach_any, subject_of
+from keyvault.connections.context import (
+    CALL_S,
+    guard_of,
+    reach_any,
+    reach_destination,
+    subject_of,
+)
 from keyvault.connections.drafts import Draft
 from keyvault.connections.models import Connection
 from keyvault.crypto.keyring import NoKey
 from keyvault.crypto.secret import Secret
+from keyvault.destinations.base import Observed
 from keyvault.findings import services as findings
 from keyvault.findings.models import FindingKind
 from keyvault.plugins import context
 from keyvault.plugins.loading import UnknownKind
 from keyvault.plugins.values import Problem
 from keyvault.vault.sealing import Unreadable
+
+# Somebody waits for the page meanwhile, and a thread of the console with it.
+PLACE_S = 6.0
+_TAKEN = Problem(
+    "A value lies there that was not written for this place.",
+    "Have it removed or choose another place: it is never replaced.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +62,48 @@ def check(*, connection: Connection, actor: Actor, now: datetime) -> Checked:
         checked = Checked((Problem(str(stop), "Mend it and check again."),))
     _note(connection, checked, actor, now)
     return checked
+
+
+def check_place(
+    *,
+    connection: Connection,
+    target: Mapping[str, str],
+    subject: Subject,
+    actor: Actor,
+    now: datetime,
+) -> Checked:
+    """Check one place at a destination before a key is laid there, by reading only; outermost.
+
+    subject: the key. It goes where the destination's approved addresses lead and nowhere
+    else, tells of what lies there only that something does, and stands in the ledger.
+    """
+    try:
+        with (
+            reach_destination(
+                connection, actor=actor, now=now, purpose="check of a place"
+            ) as reached,
+            calls.spoken(),
+        ):
+            checked = Checked(tuple(reached.plugin.check(reached.call(target, timeout_s=PLACE_S))))
+            if checked.is_ready:
+                found = reached.plugin.observe(reached.call(target, timeout_s=PLACE_S))
+                checked = Checked((*checked.problems, *_lying(found)))
+    except (Unfinished, UnknownKind, Unreadable, NoKey) as stop:
+        checked = Checked((Problem(str(stop), "Mend it and check again."),))
+    sentences = [problem.sentence for problem in checked.problems]
+    with transaction.atomic(durable=True):
+        ledger.record(
+            "place.checked",
+            actor=actor,
+            subject=subject,
+            now=now,
+            fields={"connection": connection.slug, "problems": sentences},
+        )
+    return checked
+
+
+def _lying(found: Observed) -> tuple[Problem, ...]:
+    return (_TAKEN,) if found.is_foreign or found.live is not None else ()
 
 
 def check_draft(

@@ -52,11 +52,13 @@ class Reach(Generic[_P]):
     label: str
     admin: Mapping[str, Secret] = field(repr=False)
 
-    def call(self, options: Mapping[str, Any] | None = None) -> Context:
-        """Return the context of one call, which ends `CALL_S` seconds from now."""
+    def call(
+        self, options: Mapping[str, Any] | None = None, *, timeout_s: float = CALL_S
+    ) -> Context:
+        """Return the context of one call, which ends `timeout_s` seconds from now."""
         return context.call(
             guard_of(self.connection.allowed_hosts),
-            timeout_s=CALL_S,
+            timeout_s=timeout_s,
             config=self.connection.config,
             options=options or {},
             admin=self.admin,

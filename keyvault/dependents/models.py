@@ -1,4 +1,4 @@
-"""The table of dependents: every touchpoint that uses a key, and what was pushed to it."""
+"""The tables of dependents: every touchpoint that uses a key, what was pushed to it, and what it answers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class Health(models.TextChoices):
     REPORTS = "reports", "It reports the version by heartbeat"
     BY_HAND = "by_hand", "A person says so"
     PUSHED = "pushed", "keyvault writes it there and reads it back"
+    PROBED = "probed", "keyvault asks it over HTTP, and it names the version"
 
 
 class Push(models.TextChoices):
@@ -25,6 +26,15 @@ class Push(models.TextChoices):
     WRITING = "writing", "Being written"
     THERE = "there", "Written"
     FAILED = "failed", "Could not be written"
+
+
+class Answer(models.TextChoices):
+    """What asking an address has shown. NONE and REFUSED say nothing of the health of whoever is there."""
+
+    HEALTHY = "healthy", "Healthy"
+    BAD = "bad", "Not healthy"
+    NONE = "none", "No usable answer"
+    REFUSED = "refused", "Not let through"
 
 
 class Dependent(models.Model):
@@ -87,7 +97,7 @@ class Dependent(models.Model):
             models.CheckConstraint(condition=Q(push__in=Push.values), name="dependent_push_known"),
             models.CheckConstraint(
                 condition=(Q(agent__isnull=False, connection=None) & ~Q(health=Health.PUSHED))
-                | Q(agent=None, connection=None, health=Health.BY_HAND)
+                | Q(agent=None, connection=None, health__in=[Health.BY_HAND, Health.PROBED])
                 | Q(agent=None, connection__isnull=False, health=Health.PUSHED),
                 name="dependent_is_of_one_kind",
             ),
@@ -95,3 +105,56 @@ class Dependent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} uses {self.key_id}"
+
+
+class Probe(models.Model):
+    """An address at which a dependent says how it is, as `request_id` approved; and what it said last.
+
+    `allowed` is the one private address that may be reached for it, as the egress
+    guard writes it; "" where only public ones may. `bad_count` counts the bad answers
+    since the last good one, the first at `bad_since`, the last at `bad_at`. `number` is
+    the version that it last named. Times are the database's.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    dependent = models.ForeignKey(Dependent, models.PROTECT, related_name="probes")
+    address = models.CharField(max_length=500)
+    allowed = models.CharField(max_length=300, blank=True)
+    request_id = models.UUIDField(unique=True)
+    created_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+    asked_at = models.DateTimeField(null=True)
+    answer = models.CharField(max_length=10, choices=Answer, blank=True)
+    status = models.PositiveSmallIntegerField(default=0)
+    healthy_at = models.DateTimeField(null=True)
+    number = models.PositiveIntegerField(null=True)
+    named_at = models.DateTimeField(null=True)
+    bad_count = models.PositiveIntegerField(default=0)
+    bad_since = models.DateTimeField(null=True)
+    bad_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["dependent"], condition=Q(ended_at=None), name="probe_once_per_dependent"
+            ),
+            models.CheckConstraint(
+                condition=Q(asked_at=None, answer="")
+                | Q(asked_at__isnull=False, answer__in=Answer.values),
+                name="probe_answer_known",
+            ),
+            models.CheckConstraint(
+                condition=Q(number=None, named_at=None)
+                | Q(number__isnull=False, named_at__isnull=False),
+                name="probe_version_has_date",
+            ),
+            models.CheckConstraint(
+                condition=Q(bad_count=0, bad_since=None, bad_at=None)
+                | Q(bad_count__gt=0, bad_since__isnull=False, bad_at__isnull=False),
+                name="probe_bad_has_dates",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.address} of {self.dependent_id}"

@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 
 from approvals.ports import Actor, NeedsPerson, Subject, Unfinished
 from keyvault.audit import ledger
-from keyvault.dependents import selectors
+from keyvault.dependents import probes, selectors
 from keyvault.dependents.models import Dependent, Push
 from keyvault.dependents.models import Health as Way
 from keyvault.destinations.base import Health, State
@@ -176,7 +176,8 @@ def removed(*, dependent: Dependent, actor: Actor, now: datetime) -> None:
 
 
 def end(*, dependent: Dependent, now: datetime, actor: Actor) -> None:
-    """End a registration; what it did stays readable. Idempotent."""
+    """End a registration, and have it asked no more; what it did stays readable. Idempotent."""
+    probes.end(dependent=dependent, actor=actor, now=now)
     if Dependent.objects.filter(pk=dependent.pk, ended_at=None).update(ended_at=now):
         _record("dependent.ended", dependent, actor, now)
 

@@ -51,12 +51,17 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
 
 
 def facts(name: str, entry: Entry, version: Version, not_after: datetime | None) -> Facts:
-    """Return what an answer says of a version. The tag changes with the version and the end."""
+    """Return what an answer says of a version. The tag changes with the version and the end.
+
+    A pending version has a tag of its own: once it is current, whoever has fetched it before
+    asks anew and is on record with it.
+    """
     expires_at = version.expires_at or entry.expires_at
     last = not_after or expires_at
     if expires_at and last and expires_at < last:
         last = expires_at
-    etag = f'"{version.number}.{int(last.timestamp()) if last else 0:x}"'
+    mark = "p" if version is entry.pending else ""
+    etag = f'"{version.number}{mark}.{int(last.timestamp()) if last else 0:x}"'
     return Facts(name, version.number, expires_at, last, etag, version.public)
 
 

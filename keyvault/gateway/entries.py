@@ -35,12 +35,18 @@ class Version(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One live key that is delivered by API: who may use it, and what may be read of it."""
+    """One live key that is delivered by API: who may use it, and what may be read of it.
+
+    `pending` is the version that its open rotation has laid ready; the agents in
+    `dependents`, as holders of grants name them, may fetch it before it counts.
+    """
 
     id: UUID
     expires_at: datetime | None
     grants: tuple[Grant, ...]
     versions: tuple[Version, ...]
+    pending: Version | None = None
+    dependents: tuple[bytes, ...] = ()
 
     def current(self) -> Version | None:
         """Return the version that counts, or None while there is none."""
@@ -55,6 +61,10 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
             if version.number == number:
                 return version
         return None
+
+    def ready(self, holder: bytes) -> Version | None:
+        """Return the pending version for one of the rotation's own dependents, or None."""
+        return self.pending if holder in self.dependents else None
 
 
 _ENCODER = msgspec.msgpack.Encoder(uuid_format="bytes")

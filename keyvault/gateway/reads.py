@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 # Writes opened values into an answer.
 Shape = Callable[[list[tuple[Facts, dict[str, bytearray]]]], Answer]
 
-CURRENT = "current"
+CURRENT, PENDING = "current", "pending"
 _DIGITS = 9
 _NAME = re.compile(naming.NAME_PATTERN)
 # What a name that nobody has leads to, so that looking it up costs as much as any other.
@@ -53,6 +53,11 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     facts: Facts
     entry: Entry
     version: Version
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is the one that a rotation has laid ready."""
+        return self.version is self.entry.pending
 
 
 class Reads:
@@ -80,7 +85,8 @@ class Reads:
         found = self.find(who, [name], wanted)
         if known and found[0].facts.etag in known:
             return answers.unchanged(found[0].facts)
-        found = await self.record(caller, who, found, Door.KEY)
+        door = Door.PENDING if wanted == PENDING else Door.KEY
+        found = await self.record(caller, who, found, door)
         return self.hand_out(found, _as_one)
 
     async def keys(self, caller: Caller, names: Sequence[str]) -> Answer:
@@ -106,7 +112,7 @@ class Reads:
     def find(self, who: Bearer, names: Sequence[str], wanted: str) -> list[Found]:
         """Return a version of each key, or refuse all of them. Raises Problem.
 
-        `wanted`: `current`, or the number of a current or previous version.
+        `wanted`: `current`, the number of a current or previous version, or `pending`.
         """
         now = self._clock.moment()
         found, missing = [], []
@@ -172,7 +178,15 @@ class Reads:
         The versions are those on record, also when another one is current by now.
         """
         who = self._bearer(caller)
-        return [self.find(who, [one.facts.name], str(one.facts.number))[0] for one in found]
+        return [self._same(who, one) for one in found]
+
+    def _same(self, who: Bearer, one: Found) -> Found:
+        """Return the version that is on record, if it may be read in that way still. Raises Problem."""
+        name, number = one.facts.name, one.facts.number
+        found = self.find(who, [name], PENDING if one.is_pending else str(number))[0]
+        if found.facts.number != number:
+            raise self._no_key(who, [name])
+        return found
 
     def _one(self, who: Bearer, name: str, wanted: str, now: datetime) -> Found | None:
         """Return a version that may be read, or None. A key that is not there takes the same steps."""
@@ -181,7 +195,7 @@ class Reads:
         ends_at = rights.until(who, name, entry, now)
         if packed is _NOTHING and not _NAME.fullmatch(name):
             raise problems.bad_name()
-        version = entry.current() if wanted == CURRENT else entry.numbered(int(wanted))
+        version = _version(entry, wanted, who)
         if ends_at is None or version is None:
             return None
         not_after = None if ends_at is rights.NEVER else ends_at
@@ -199,6 +213,14 @@ class Reads:
             )
             self._readlog.deny("", "", f"misplaced {one.entry.id} {one.facts.number} {field}")
             raise problems.broken() from None
+
+
+def _version(entry: Entry, wanted: str, who: Bearer) -> Version | None:
+    if wanted == CURRENT:
+        return entry.current()
+    if wanted == PENDING:
+        return entry.ready(who.agent.holder)
+    return entry.numbered(int(wanted))
 
 
 def _as_one(keys: list[tuple[Facts, dict[str, bytearray]]]) -> Answer:

@@ -30,6 +30,7 @@ class Door(StrEnum):
     KEY = "key"
     BATCH = "batch"
     VAULT = "vault"
+    PENDING = "pending"
 
 
 class Read(msgspec.Struct, frozen=True, gc=False):

@@ -41,6 +41,22 @@ FROM keyvault_version v JOIN keyvault_sealed s
 WHERE v.key_id = ANY(%s) AND v.state IN ('current', 'previous')
 ORDER BY v.key_id, v.number, s.field
 """
+# Tried at the provider, and not yet current; a rotation that is held there goes on from there.
+_LAID_READY = "(r.state IN ('staged', 'promoting') OR r.held_from IN ('staged', 'promoting'))"
+_PENDING = f"""
+SELECT v.key_id, v.number, false, v.expires_at, v.public, s.field, s.blob
+FROM keyvault_rotation r JOIN keyvault_version v ON v.id = r.new_id AND v.key_id = r.key_id
+    JOIN keyvault_sealed s
+    ON s.subject_kind = 'key' AND s.subject_id = v.key_id AND s.number = v.number
+WHERE r.key_id = ANY(%s) AND v.state = 'pending' AND {_LAID_READY}
+ORDER BY v.key_id, v.number, s.field
+"""  # noqa: S608 - constants of this module only
+_DEPENDENTS = f"""
+SELECT r.key_id, d.agent_id FROM keyvault_rotation r
+    JOIN keyvault_delivery part ON part.rotation_id = r.id
+    JOIN keyvault_dependent d ON d.id = part.dependent_id
+WHERE r.key_id = ANY(%s) AND {_LAID_READY} AND d.agent_id IS NOT NULL AND d.ended_at IS NULL
+"""  # noqa: S608 - constants of this module only
 _AGENTS = "SELECT id, name, state = 'active' FROM keyvault_agent WHERE id = ANY(%s)"
 _ACTIVE = "SELECT id FROM keyvault_agent WHERE state = 'active'"
 _STAYS = """
@@ -92,9 +108,21 @@ async def changed(link: Link, subjects: Iterable[tuple[str, UUID]]) -> Changes:
 async def _keys(link: Link, ids: Collection[UUID]) -> dict[str, bytes | None]:
     grants = _grants(await _all(link, _GRANTS, ids))
     versions = _versions(await _all(link, _VERSIONS, ids))
+    pending = _versions(await _all(link, _PENDING, ids))
+    dependents: dict[UUID, tuple[bytes, ...]] = defaultdict(tuple)
+    if pending:
+        for key, agent in await _all(link, _DEPENDENTS, list(pending)):
+            dependents[key] += (agent.bytes,)
     found: dict[str, bytes | None] = {}
     for ident, name, is_open, expires_at in await _all(link, _KEYS, ids):
-        entry = Entry(ident, expires_at, grants.get(ident, ()), versions.get(ident, ()))
+        entry = Entry(
+            ident,
+            expires_at,
+            grants.get(ident, ()),
+            versions.get(ident, ()),
+            pending.get(ident, (None,))[0],
+            dependents.get(ident, ()),
+        )
         found[name] = entries.pack(entry) if is_open else None
     return found
 

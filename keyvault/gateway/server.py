@@ -21,7 +21,7 @@ from keyvault.gateway.heartbeats import Heartbeats
 from keyvault.gateway.limits import Rate, TooMany
 from keyvault.gateway.opening import Opener
 from keyvault.gateway.problems import Problem
-from keyvault.gateway.reads import CURRENT, Caller, Reads, version_number
+from keyvault.gateway.reads import CURRENT, PENDING, Caller, Reads, version_number
 from keyvault.gateway.records import ReadLog
 from keyvault.gateway.requests import Wire
 from keyvault.gateway.settings import Settings
@@ -135,7 +135,8 @@ class Application:
         requests.check_address(scope)
         wanted = CURRENT
         if scope.query_string:
-            wanted = version_number(requests.query(scope, _ONE).get("version", CURRENT))
+            text = requests.query(scope, _ONE).get("version", CURRENT)
+            wanted = text if text == PENDING else version_number(text)
         known = scope.headers.get("if-none-match") or ""
         return self._reads.key(caller, name, wanted, known=known)
 

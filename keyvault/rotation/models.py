@@ -213,7 +213,10 @@ class BatchKey(models.Model):
 
 
 class Delivery(models.Model):
-    """One dependent's part in one rotation. `has_new`: it was given the new version."""
+    """One dependent's part in one rotation. `has_new`: it was given the new version.
+
+    `was_healthy`: how its address answered right before that; None where nobody asked.
+    """
 
     id = models.BigAutoField(primary_key=True)
     rotation = models.ForeignKey(Rotation, models.PROTECT, related_name="deliveries")
@@ -221,6 +224,7 @@ class Delivery(models.Model):
     wave = models.PositiveSmallIntegerField()
     state = models.CharField(max_length=12, choices=DeliveryState, default=DeliveryState.WAITING)
     has_new = models.BooleanField(default=False)
+    was_healthy = models.BooleanField(null=True)
     note = models.TextField(blank=True)
     confirmed_by = models.CharField(max_length=200, blank=True)
     given_at = models.DateTimeField(null=True)

@@ -21,6 +21,7 @@ from keyvault.rotation import services
 from keyvault.rotation.models import Delivery, DeliveryState
 from keyvault.rotation.saga import State
 from keyvault.rotation.sight import Sight
+from keyvault.rotation.wellbeing import with_health
 
 if TYPE_CHECKING:
     from keyvault.vault.models import Version
@@ -124,7 +125,13 @@ def _write(one: Delivery, version: Version, sight: Sight, errand: Errand, **fact
 def _ask(one: Delivery, version: Version, sight: Sight, errand: Errand) -> Health:
     """Read one place, and write down what is new of it."""
     found = pushing.verify(one.dependent, version, errand)
-    state = _MEANS[found.state]
+    state = with_health(
+        _MEANS[found.state],
+        one,
+        sight.heard.get(one.dependent_id),
+        number=version.number,
+        since=sight.rotation.since,
+    )
     if (state, found.reason) != (one.state, one.note):
         with errand.writing():
             services.note(one, state, rotation=sight.rotation, now=errand.now, text=found.reason)

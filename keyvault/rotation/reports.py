@@ -66,6 +66,8 @@ def _require_proof(delivery: Delivery, number: int) -> None:
         )
     if delivery.dependent.health == Health.BY_HAND:
         raise NotHeard(f"A person confirms for {name}, on the page of the rotation.")
+    if delivery.dependent.health == Health.PROBED:
+        raise NotHeard(f"{name} is asked over HTTP: what its address names is the proof.")
     new = versions.version(rotation.new_id).number if rotation.new_id else None
     if number not in _numbers(rotation, new):
         raise NotHeard(f"This rotation is about no version {number}.")

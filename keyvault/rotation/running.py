@@ -16,7 +16,7 @@ from django.db import transaction
 from approvals import queue
 from approvals.ports import CannotExecute, Later, NeedsPerson, Run, Unfinished
 from keyvault.inventory import services as inventory
-from keyvault.rotation import batches, holding, pushes, saga, services, sight, steps
+from keyvault.rotation import batches, holding, probes, pushes, saga, services, sight, steps
 from keyvault.rotation.models import Rotation
 from keyvault.rotation.saga import Do, Go, State, Wait
 
@@ -58,12 +58,7 @@ def run(rotation_id: UUID, run: Run) -> None:
 
 def _move(rotation_id: UUID, run: Run) -> bool:
     """Make one move; say whether there may be another. Raises Later."""
-    found = sight.look(rotation_id)
-    if hear := steps.HEARS.get(found.rotation.state):
-        hear(found, run)
-        found = sight.look(rotation_id)
-    if pushes.verify(found, steps.errand_of(found, run)):
-        found = sight.look(rotation_id)
+    found = _look(rotation_id, run)
     _note_progress(found, run)
     match saga.decide(found.seen):
         case None:
@@ -78,6 +73,19 @@ def _move(rotation_id: UUID, run: Run) -> bool:
         case Go() as way:
             _go(found, way, run)
     return True
+
+
+def _look(rotation_id: UUID, run: Run) -> sight.Sight:
+    """Return what is known now, after everybody was asked who is to be heard."""
+    found = sight.look(rotation_id)
+    if hear := steps.HEARS.get(found.rotation.state):
+        hear(found, run)
+        found = sight.look(rotation_id)
+    if probes.ask(found, steps.errand_of(found, run)):
+        found = sight.look(rotation_id)
+    if pushes.verify(found, steps.errand_of(found, run)):
+        found = sight.look(rotation_id)
+    return found
 
 
 def _resume(found: sight.Sight, run: Run) -> bool:
@@ -106,7 +114,8 @@ def _note_progress(found: sight.Sight, run: Run) -> None:
     news = [
         (one, state)
         for one in found.deliveries
-        if (state := sight.progress(one, number, found.proofs, since=since)) != one.state
+        if (state := sight.progress(one, number, found.proofs, found.heard, since=since))
+        != one.state
     ]
     if not news:
         return

@@ -14,12 +14,13 @@ from approvals import queue
 from keyvault.connections import places
 from keyvault.connections import selectors as connections
 from keyvault.dependents import selectors as dependents
-from keyvault.dependents.models import Health
+from keyvault.dependents.models import Health, Probe
 from keyvault.inventory.models import DeliveryMode, Key, KeyState
 from keyvault.rotation import evidence, services
 from keyvault.rotation.evidence import Proof
 from keyvault.rotation.models import Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import Old, Part, Progress, Seen, State
+from keyvault.rotation.wellbeing import names_other, with_health
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A rotation with its versions and dependents, and what the machine is told of them."""
+    """A rotation with its versions and dependents, and what the machine is told of them.
+
+    `heard` and `proofs` are by the dependent's id.
+    """
 
     rotation: Rotation
     old: Version | None
     new: Version | None
     deliveries: Sequence[Delivery]
+    heard: Mapping[UUID, Probe]
     proofs: Mapping[UUID, Proof]
     seen: Seen
 
@@ -45,9 +50,10 @@ def look(rotation_id: UUID) -> Sight:
     deliveries = list(
         rotation.deliveries.select_related("dependent__agent", "dependent__connection")
     )
-    proofs = evidence.proofs(rotation, deliveries)
-    seen = _seen(rotation, old, new, deliveries=deliveries, proofs=proofs)
-    return Sight(rotation, old, new, deliveries, proofs, _with_brownout(seen, rotation, old))
+    heard = evidence.heard(deliveries)
+    proofs = evidence.proofs(rotation, deliveries, heard)
+    seen = _seen(rotation, old, new, deliveries=deliveries, heard=heard, proofs=proofs)
+    return Sight(rotation, old, new, deliveries, heard, proofs, _with_brownout(seen, rotation, old))
 
 
 def where_held(rotation_id: UUID) -> Seen:
@@ -66,19 +72,19 @@ def _seen(
     new: Version | None,
     *,
     deliveries: Sequence[Delivery],
+    heard: Mapping[UUID, Probe],
     proofs: Mapping[UUID, Proof],
 ) -> Seen:
     since_s, quiet_s, browned_s = _ages(rotation)
-    number = new.number if new else None
+    number, since = new.number if new else None, rotation.since
+    states = [progress(one, number, proofs, heard, since=since) for one in deliveries]
     return Seen(
         state=State(rotation.state),
         terms=services.terms_of(rotation),
         wave=rotation.wave,
         parts=[
-            Part(
-                one.wave, Progress(progress(one, number, proofs, since=rotation.since)), one.has_new
-            )
-            for one in deliveries
+            Part(one.wave, Progress(state), one.has_new)
+            for one, state in zip(deliveries, states, strict=True)
         ],
         since_s=since_s,
         old=Old(rotation.old_verdict),
@@ -88,7 +94,7 @@ def _seen(
         wants_back=rotation.wants_back,
         may_go_on=rotation.may_go_on,
         is_being_written=is_being_written(rotation),
-        is_back=not any(_has_loaded(one, number, proofs) for one in deliveries),
+        is_back=not any(_has_loaded(one, number, proofs, heard, since=since) for one in deliveries),
         browned_s=browned_s,
         misses=rotation.misses,
     )
@@ -107,18 +113,31 @@ def _with_brownout(seen: Seen, rotation: Rotation, old: Version | None) -> Seen:
 
 
 def progress(
-    delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof], *, since: datetime
+    delivery: Delivery,
+    number: int | None,
+    proofs: Mapping[UUID, Proof],
+    heard: Mapping[UUID, Probe],
+    *,
+    since: datetime,
 ) -> DeliveryState:
-    """Return how far a dependent is, by its newest proof.
+    """Return how far a dependent is, by its newest proof and by what its address says.
 
     number: the new version's. since: when the rotation came to where it is.
     """
+    found = _by_proof(delivery, number, proofs, since)
+    probe = heard.get(delivery.dependent_id)
+    return with_health(found, delivery, probe, number=number, since=since)
+
+
+def _by_proof(
+    delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof], since: datetime
+) -> DeliveryState:
     state = DeliveryState(delivery.state)
     if state in {DeliveryState.EXCUSED, DeliveryState.WAITING} or number is None:
         return state
     if delivery.dependent.health in {Health.BY_HAND, Health.PUSHED}:
         return state
-    proof = _proof(delivery, proofs)
+    proof = proofs.get(delivery.dependent_id)
     if proof is None or proof.number != number:
         return DeliveryState.RESTARTING
     if proof.is_healthy:
@@ -166,16 +185,23 @@ def _ages(rotation: Rotation) -> tuple[float, float, float | None]:
     return since_s, quiet_s, browned_s
 
 
-def _has_loaded(delivery: Delivery, number: int | None, proofs: Mapping[UUID, Proof]) -> bool:
+def _has_loaded(
+    delivery: Delivery,
+    number: int | None,
+    proofs: Mapping[UUID, Proof],
+    heard: Mapping[UUID, Probe],
+    *,
+    since: datetime,
+) -> bool:
+    """Say whether a dependent may have the new version, while the rotation goes back."""
     if delivery.dependent.health == Health.BY_HAND:
         return delivery.confirmed_at is not None
     if delivery.dependent.health == Health.PUSHED:
         # The old version was written there again, and it is not known yet how that went.
         return delivery.state == DeliveryState.RESTARTING
-    proof = _proof(delivery, proofs)
+    if delivery.dependent.health == Health.PROBED:
+        # What it named before it was led back says nothing of now.
+        is_moved = delivery.given_at is not None and delivery.state != DeliveryState.EXCUSED
+        return is_moved and not names_other(heard.get(delivery.dependent_id), number, after=since)
+    proof = proofs.get(delivery.dependent_id)
     return number is not None and proof is not None and proof.number == number
-
-
-def _proof(delivery: Delivery, proofs: Mapping[UUID, Proof]) -> Proof | None:
-    agent_id = delivery.dependent.agent_id
-    return proofs.get(agent_id) if agent_id else None

@@ -16,7 +16,7 @@ from approvals import queue
 from keyvault.connections import selectors as connections
 from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
-from keyvault.rotation import batches, running, schedules, services
+from keyvault.rotation import batches, probes, running, schedules, services
 from keyvault.rotation.models import ENDED, Rotation, Trigger
 from keyvault.rotation.saga import Cause, State
 
@@ -93,8 +93,12 @@ def _end(rotation: Rotation, now: datetime) -> None:
 
 
 def _ring_if_over(rotation: Rotation) -> None:
-    """Have the job go on with a held rotation, once those whom it waited for have come."""
-    if rotation.cause == Cause.UNCONFIRMED and running.is_over(rotation):
+    """Have the job go on with a held rotation, once those whom it waited for have come.
+
+    Who says over HTTP whether they have is asked by the job.
+    """
+    is_over = rotation.cause == Cause.UNCONFIRMED and running.is_over(rotation)
+    if is_over or probes.is_to_be_asked(rotation):
         with transaction.atomic(durable=True):
             services.ring(rotation.pk)
 

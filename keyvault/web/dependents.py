@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -19,7 +19,7 @@ from keyvault.accounts import gates, sessions
 from keyvault.actions import name_dependent
 from keyvault.agents import selectors as agents
 from keyvault.audit.reads import selectors as reads
-from keyvault.dependents import selectors
+from keyvault.dependents import probes, selectors
 from keyvault.inventory import access
 from keyvault.usage import loaded
 from keyvault.vault import selectors as versions
@@ -27,7 +27,7 @@ from keyvault.vault import selectors as versions
 if TYPE_CHECKING:
     from keyvault.accounts.models import User
     from keyvault.agents.models import Agent
-    from keyvault.dependents.models import Dependent
+    from keyvault.dependents.models import Dependent, Probe
     from keyvault.inventory.models import Key
 
 FORM = "keyvault/keys/dependent.html"
@@ -45,6 +45,12 @@ class Row:
     number: int | None = None
     at: datetime | None = None
     is_healthy: bool = True
+    probe: Probe | None = None
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Say whether an answer over HTTP would count."""
+        return self.dependent.health != "by_hand"
 
 
 class DependentForm(forms.Form):
@@ -131,23 +137,24 @@ def rows(person: User, key: Key, *, now: datetime) -> list[Row]:
     found = selectors.of_key(key.pk)
     read = reads.last_of(key.pk, _agents(found, "reads"), since=now - LATELY)
     said = loaded.newest(key.pk, _agents(found, "reports"))
-    names = agents.names_seen(person, _agents(found, "reads", "reports"))
+    names = agents.names_seen(person, _agents(found, "reads", "reports", "probed"))
     live = versions.by_ids([one.live_id for one in found if one.live_id])
+    asked = probes.of_dependents([one.pk for one in found])
     rows = []
     for one in found:
-        agent = one.agent
+        agent, probe = one.agent, asked.get(one.pk)
+        is_seen = agent is not None and agent.name in names
         if there := live.get(one.live_id) if one.live_id else None:
-            rows.append(Row(one, is_seen=False, number=there.number, at=one.pushed_at))
-        elif agent is None:
-            rows.append(Row(one, is_seen=False))
-        elif report := said.get(agent.pk):
-            rows.append(
-                Row(one, agent.name in names, report.number, report.last_at, report.is_healthy)
-            )
-        elif last := read.get(agent.pk):
-            rows.append(Row(one, agent.name in names, last.number, last.at))
+            row = Row(one, is_seen=False, number=there.number, at=one.pushed_at)
+        elif probe and one.health == "probed":
+            row = Row(one, is_seen, probe.number, probe.named_at)
+        elif agent and (report := said.get(agent.pk)):
+            row = Row(one, is_seen, report.number, report.last_at, report.is_healthy)
+        elif agent and (last := read.get(agent.pk)):
+            row = Row(one, is_seen, last.number, last.at)
         else:
-            rows.append(Row(one, agent.name in names))
+            row = Row(one, is_seen)
+        rows.append(replace(row, probe=probe))
     return rows
 
 

@@ -26,6 +26,7 @@ from keyvault.accounts import selectors as accounts
 from keyvault.agents.access import access_agent
 from keyvault.audit import selectors as ledger
 from keyvault.connections import selectors as connections
+from keyvault.dependents import probes
 from keyvault.invalidation import selectors as invalidation
 from keyvault.inventory.access import access_key
 from keyvault.rotation import progress
@@ -99,12 +100,15 @@ def _gateways(ask: Ask) -> object:
 
 def _rotation(ask: Ask) -> object:
     found = rotations.rotation(ask.person, UUID(ask.name))
-    parts = [(one.pk, one.state) for one in rotations.deliveries(found.pk)]
+    rows = rotations.deliveries(found.pk)
+    parts = [(one.pk, one.state) for one in rows]
+    asked = probes.of_dependents([one.dependent_id for one in rows]).values()
+    heard = sorted((str(one.pk), one.answer, one.number) for one in asked)
     by_hand = (
         connections.awaits_intake(found.key_id),
         connections.awaits_confirmation(found.key_id),
     )
-    return (found.state, found.wave, found.since, found.wants_back, parts, by_hand)
+    return (found.state, found.wave, found.since, found.wants_back, parts, heard, by_hand)
 
 
 def _choices(ask: Ask) -> object:

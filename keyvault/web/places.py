@@ -49,7 +49,14 @@ class PlaceForm(forms.Form):
         self.schema = tuple(connections.target_schema(connection.provider))
         for entry in self.schema:
             self.fields[TARGET + entry.name] = field_for(entry)
+        if "check" in self.data:
+            # A place can be checked before anybody has said why it is wanted.
+            self.require_words(is_needed=False)
         self.fields["wave"].help_text = "In which step of a rollout it moves, 0 first: the canary."
+
+    def require_words(self, *, is_needed: bool) -> None:
+        """Say whether a name and a reason must be there."""
+        self.fields["name"].required = self.fields["reason"].required = is_needed
 
     @property
     def targets(self) -> list[Any]:
@@ -86,17 +93,8 @@ def new(request: HttpRequest, name: str) -> HttpResponse:
     if request.method == "GET" or not form.is_valid():
         status = UNPROCESSABLE if request.method == "POST" else 200
         return render(request, FORM, context, status=status)
-    plain = ("name", "wave", "cache_s", "reason", "ticket")
     try:
-        made = add_place.ask(
-            person=person,
-            key=name,
-            connection=where.slug,
-            target=form.target(),
-            now=now,
-            **{field: form.cleaned_data[field] for field in plain},
-        )
-        return redirect("request", made.pk)
+        return _looked_or_asked(request, form, context)
     except about_keys.AlreadyAsked as error:
         return redirect("request", error.request_id)
     except BadDraft as error:
@@ -108,6 +106,36 @@ def new(request: HttpRequest, name: str) -> HttpResponse:
     except (services.Denied, NoPolicy) as error:
         form.add_error(None, str(error))
     return render(request, FORM, context, status=UNPROCESSABLE)
+
+
+def _looked_or_asked(
+    request: HttpRequest, form: PlaceForm, context: dict[str, Any]
+) -> HttpResponse:
+    """Look at the place, and ask unless only that was wanted or something stands in the way.
+
+    Who has read what stands in the way may ask all the same: those who decide read it, too.
+    Raises what `add_place.look` and `add_place.ask` raise.
+    """
+    person, now = sessions.person(request), context["now"]
+    looked = add_place.look(
+        person=person,
+        key=context["key"].name,
+        connection=context["connection"].slug,
+        target=form.target(),
+        now=now,
+    )
+    if "check" in request.POST or not (looked.seen.is_ready or "anyway" in request.POST):
+        status = 200 if "check" in request.POST else UNPROCESSABLE
+        form.require_words(is_needed=True)
+        return render(request, FORM, context | {"checked": looked.seen}, status=status)
+    plain = ("name", "wave", "cache_s", "reason", "ticket")
+    made = add_place.ask(
+        person=person,
+        place=looked,
+        now=now,
+        **{field: form.cleaned_data[field] for field in plain},
+    )
+    return redirect("request", made.pk)
 
 
 @gates.signed_in

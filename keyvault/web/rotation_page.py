@@ -12,6 +12,7 @@ from django.utils import timezone
 from approvals import selectors as approvals
 from keyvault.actions import finish_rotation
 from keyvault.audit import selectors as ledger
+from keyvault.dependents import probes
 from keyvault.inventory import access
 from keyvault.rotation import progress, selectors
 from keyvault.web import geometry, key_page, live, moments
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from keyvault.accounts.models import User
+    from keyvault.dependents.models import Probe
     from keyvault.rotation.models import Delivery, Rotation
     from keyvault.vault.models import Version
 
@@ -65,7 +67,7 @@ def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
         "key": found.key,
         "old": versions.old,
         "new": versions.new,
-        "lanes": [_lane(one, found, versions.new, now) for one in selectors.deliveries(found.pk)],
+        "lanes": _lanes(found, versions.new, now),
         "choices": selectors.choices(found) if may else frozenset(),
         "may": may,
         "may_roll_back": may and selectors.may_roll_back(found),
@@ -78,14 +80,29 @@ def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
     }
 
 
-def _lane(delivery: Delivery, rotation: Rotation, new: Version | None, now: datetime) -> Lane:
+def _lanes(rotation: Rotation, new: Version | None, now: datetime) -> list[Lane]:
+    deliveries = selectors.deliveries(rotation.pk)
+    # What an address says now is no news of a rotation that is over.
+    asked = [] if rotation.ended_at else [one.dependent_id for one in deliveries]
+    heard = probes.of_dependents(asked)
+    return [_lane(one, rotation, new, now, probe=heard.get(one.dependent_id)) for one in deliveries]
+
+
+def _lane(
+    delivery: Delivery,
+    rotation: Rotation,
+    new: Version | None,
+    now: datetime,
+    *,
+    probe: Probe | None,
+) -> Lane:
     """Return one lane. A person confirms what no program can watch, and skips what is behind."""
     is_open = rotation.ended_at is None
     is_by_hand = delivery.dependent.health == "by_hand"
     is_asked = delivery.state in {"restarting", "writing", "failed"}
     return Lane(
         delivery,
-        _sentence(delivery),
+        _sentence(delivery, probe),
         f"On v{new.number}" if new else "Confirmed",
         _bars(delivery, rotation, now),
         can_confirm=is_open and is_by_hand and is_asked,
@@ -93,9 +110,12 @@ def _lane(delivery: Delivery, rotation: Rotation, new: Version | None, now: date
     )
 
 
-def _sentence(delivery: Delivery) -> str:
+def _sentence(delivery: Delivery, probe: Probe | None) -> str:
     if delivery.note:
         return delivery.note
+    if probe and probe.asked_at:
+        named = f", names v{probe.number}" if probe.number else ""
+        return f"Asked over HTTP: {probe.get_answer_display().lower()}{named}"
     if delivery.state == "confirmed" and delivery.confirmed_by:
         return f"{delivery.confirmed_by} said so"
     return str(delivery.dependent.get_health_display())

@@ -54,6 +54,16 @@ def test_the_pages_of_places_are_clean(laid, cast, signed_in_page, judged):
         judged(page, f"places-{name}")
 
 
+def test_what_a_check_of_a_place_has_found_is_clean(laid, cast, signed_in_page, judged):
+    page = signed_in_page(cast.alice)
+    page.goto(f"/keys/{laid.name}/places/new/?connection=files")
+    page.get_by_label("File", exact=True).fill("orders.env")
+    page.get_by_role("button", name="Check first").click()
+
+    expect(page.get_by_role("heading", name="What the check found")).to_be_visible()
+    judged(page, "places-checked")
+
+
 def test_a_destination_shows_what_it_can_and_which_keys_lie_there(
     laid, cast, signed_in_page, judged
 ):
@@ -83,6 +93,10 @@ def test_a_place_is_asked_for_with_the_keyboard_alone(laid, cast, signed_in_page
         page.get_by_label(label, exact=True).focus()
         page.keyboard.type(text)
     page.get_by_role("button", name="Send for approval").focus()
+    watch.expect("422")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="What the check found")).to_be_visible()
+    page.get_by_role("button", name="Send all the same").focus()
     page.keyboard.press("Enter")
 
     expect(page.get_by_role("heading", name="Write", exact=False).first).to_be_visible()

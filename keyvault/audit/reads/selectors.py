@@ -19,6 +19,7 @@ _LAST = """
 SELECT who.id, last.number, last.at FROM unnest(%s::uuid[]) AS who (id) CROSS JOIN LATERAL (
     SELECT number, at FROM keyvault_readevent
     WHERE agent_id = who.id AND key_id = %s AND at >= %s AND (%s::int IS NULL OR number = %s)
+        AND door <> 'pending'
     ORDER BY at DESC LIMIT 1
 ) AS last
 """
@@ -111,7 +112,8 @@ def last_of(
 ) -> dict[UUID, LastRead]:
     """Return the newest read of a key by each of these agents; who read nothing is left out.
 
-    `number` counts reads of that version only. One look-up in an index for each
+    `number` counts reads of that version only. What was fetched before it was in use
+    (the door `pending`) proves no use and is left out. One look-up in an index for each
     agent, however often they read.
     """
     with connection.cursor() as cursor:

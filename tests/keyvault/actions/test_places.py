@@ -47,7 +47,11 @@ def lay(house, shelf):
             "reason": "Orders reads it there.",
             "now": house.now,
         }
-        return add_place.ask(**usual | what)
+        usual |= what
+        names = ("key", "connection", "target")
+        both = {part: usual[part] for part in ("person", "now")}
+        place = add_place.look(**both, **{part: usual.pop(part) for part in names})
+        return add_place.ask(place=place, **usual)
 
     return call
 
@@ -65,7 +69,7 @@ def test_an_approved_place_is_registered_and_written(house, shelf, lay):
     key = house.create()
     request = lay()
     house.work()
-    assert not shelf.at, "nothing is written before it is approved"
+    assert shelf.at["apps/orders"].live is None, "nothing is written before it is approved"
 
     house.say(house.cast.bob, request)
     house.work()
@@ -90,10 +94,54 @@ def test_the_plan_says_where_it_lies_and_what_that_opens(house, shelf, lay):
     assert "can read the value" in plan["breaks"][0]
 
 
-def test_who_cannot_have_it_rotated_cannot_lay_it_anywhere(house, lay):
+def seen(request):
+    """Return the row of a plan that says what was seen at the place, and its warning."""
+    rows = selectors.plan_of(request.pk)["changes"]
+    [row] = [row for row in rows if row["field"].startswith("Seen there, ")]
+    return row["then"], row["warning"]
+
+
+def test_the_plan_says_what_was_seen_at_the_place(house, shelf, lay):
     house.create()
+    assert seen(lay()) == ("Nothing stands in the way.", "")
+    shelf.at["second"].live = ("", b"", b"typed-by-hand")
+    words, warning = seen(lay(name="second", target={"place": "second"}))
+    assert words.startswith("A value lies there that was not written for this place.")
+    assert "choose another place" in words
+    assert warning == "Not ready"
+    assert shelf.at["second"].live[2] == b"typed-by-hand"
+    shelf.at["third"].fault = "down"
+    assert seen(lay(name="third", target={"place": "third"})) == (
+        "Out of reach. Wait.",
+        "Not ready",
+    )
+
+    lines = Event.objects.filter(event="place.checked")
+    assert [line.fields["connection"] for line in lines] == ["shelf"] * 3
+    assert {line.actor_label for line in lines} == {str(house.cast.alice)}
+
+
+def test_what_an_older_release_asked_is_rebuilt_without_what_was_seen():
+    payload = {
+        "key_id": str(uuid4()),
+        "connection_id": str(uuid4()),
+        "name": "orders",
+        "target": {"place": "apps/orders"},
+        "wave": 0,
+        "cache_s": 0,
+    }
+    assert add_place.AddPlace.from_payload(payload).to_payload() == payload
+    with pytest.raises(ValueError, match="other fields"):
+        add_place.AddPlace.from_payload(payload | {"more": 1})
+
+
+def test_who_cannot_have_it_rotated_cannot_lay_it_anywhere(house, shelf, lay):
+    house.create()
+    shelf.at["apps/orders"].fault = "down"
     with pytest.raises(NotVisible):
         lay(person=house.cast.mallory)
+    assert shelf.at["apps/orders"].hits == 0, "nobody is asked on behalf of a stranger"
+    assert not Event.objects.filter(event="place.checked").exists()
 
 
 def test_a_place_takes_what_its_destination_asks_for(house, lay):
@@ -122,7 +170,7 @@ def test_a_destination_that_serves_every_environment_counts_as_protected(house, 
 
     house.say(house.cast.bob, request)
     house.work()
-    assert not shelf.at, "one signature is not enough"
+    assert shelf.at["apps/orders"].live is None, "one signature is not enough"
 
     house.say(house.cast.carol, request)
     house.work()
@@ -267,6 +315,38 @@ def test_the_pages_ask_show_and_remove(house, shelf, client_for, key_place_form)
             reverse(name, args=["ledger-reader", row.pk]), {}
         )
         assert hidden.status_code == 404
+
+
+def test_a_place_is_checked_on_its_form_before_it_is_asked_for(
+    house, shelf, client_for, key_place_form
+):
+    house.create()
+    alice, url = client_for(house.cast.alice), reverse("place-new", args=["ledger-reader"])
+    early = key_place_form | {"name": "", "reason": "", "check": "1"}
+    found = alice.post(url, early)
+    assert found.status_code == 200
+    assert "Nothing stands in the way" in found.content.decode()
+    shelf.at["apps/orders"].live = ("", b"", b"typed-by-hand")
+
+    stopped = alice.post(url, key_place_form | {"send": "1"})
+
+    assert stopped.status_code == 422
+    assert "A value lies there" in stopped.content.decode()
+    assert "Send all the same" in stopped.content.decode()
+    assert not Request.objects.filter(kind="place.add").exists()
+    alice.post(url, key_place_form | {"anyway": "1"})
+    assert seen(Request.objects.get(kind="place.add"))[1] == "Not ready"
+
+
+def test_a_stranger_checks_nothing(house, shelf, client_for, key_place_form):
+    house.create()
+    shelf.at["apps/orders"].fault = "down"
+    url = reverse("place-new", args=["ledger-reader"])
+
+    answer = client_for(house.cast.mallory).post(url, key_place_form | {"check": "1"})
+
+    assert answer.status_code == 404
+    assert shelf.at["apps/orders"].hits == 0
 
 
 @pytest.fixture

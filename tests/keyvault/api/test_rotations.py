@@ -17,7 +17,7 @@ from keyvault.actions import defaults
 from keyvault.api import limits, waiting
 from keyvault.audit.models import Event
 from keyvault.dependents import services as dependents
-from keyvault.dependents.models import Dependent, Health
+from keyvault.dependents.models import Dependent, Health, Probe
 from keyvault.inventory.models import Grant, Key
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.usage.models import LoadedVersion
@@ -511,6 +511,45 @@ def test_what_changes_is_registered_anew_and_what_is_left_out_is_ended(house, as
     assert (alive.name, alive.wave) == ("refund-bot", 0)
     ended = Event.objects.filter(event="dependent.ended").values_list("fields__dependent")
     assert sorted(name for (name,) in ended) == ["Batch host", "refund-bot"]
+
+
+def test_who_is_asked_over_http_is_declared_and_its_address_is_a_request(house, as_, key, bot):
+    alice = as_(house.cast.alice)
+    made = put(alice, {"name": "Orders", "health": "probed"})
+    assert (made["items"][0]["health"], made["items"][0]["probe"]) == ("probed", None)
+    body = {
+        "kind": "probe.add",
+        "key": key.name,
+        "name": "Orders",
+        "address": "https://orders.example.com/health",
+        "reason": "It says there which version it has.",
+    }
+
+    asked = alice.post("/requests", body)
+    assert asked.status_code == 201
+    again = alice.post("/requests", body)
+    assert (again.status_code, kind_of(again)) == (409, "conflict")
+    plain = alice.post("/requests", body | {"address": "http://orders.example.com/"})
+    assert (plain.status_code, kind_of(plain)) == (409, "conflict")
+    house.say(house.cast.bob, Request.objects.get(kind="probe.add"))
+    house.work()
+
+    assert alice.get(DEPENDENTS).json()["items"][0]["probe"] == {
+        "address": "https://orders.example.com/health",
+        "answer": "",
+        "version": None,
+        "asked_at": None,
+    }
+    put(alice, {"name": "Orders", "health": "probed"})
+    assert Probe.objects.filter(ended_at=None).count() == 1, "what is declared again stays asked"
+
+
+def test_an_agent_has_nobody_asked_over_http(house, as_, reader, key):
+    body = {"kind": "probe.add", "key": key.name, "name": "Orders", "address": "https://a.example/"}
+
+    answer = as_(reader).post("/requests", body | {"reason": "I would like to."})
+
+    assert (answer.status_code, kind_of(answer)) == (403, "people-only")
 
 
 def test_a_running_rotation_goes_on_with_those_it_began_with(house, as_, reader, key):

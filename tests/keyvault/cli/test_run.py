@@ -310,6 +310,15 @@ def test_get_prints_exactly_the_value_into_a_pipe(agent):
     assert (result.returncode, result.stdout, result.stderr) == (0, "sk-first-value", "")
 
 
+def test_get_prints_another_version_when_asked(agent, house):
+    house.pending["openai-prod"] = house.keys["openai-prod"] | {"version": 2, "value": "sk-next"}
+
+    assert agent.run("get", "openai-prod", "--version", "pending").stdout == "sk-next"
+    assert agent.run("get", "openai-prod", "--version", "1").stdout == "sk-first-value"
+    refused = agent.run("get", "openai-prod", "--version", "9")
+    assert (refused.returncode, refused.stdout) == (4, "")
+
+
 def on_a_terminal(agent, *arguments: str) -> str:
     """Return what a command prints to a terminal."""
     ours, theirs = pty.openpty()

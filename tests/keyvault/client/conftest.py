@@ -31,6 +31,9 @@ class Blocking:
     def get(self, name):
         return self.client.get(name)
 
+    def read(self, name, version):
+        return self.client.read(name, version)
+
     def watch(self, *names):
         return self.client.watch(*names)
 
@@ -54,6 +57,9 @@ class Awaiting:
 
     def get(self, name):
         return self._run(self.client.get(name))
+
+    def read(self, name, version):
+        return self._run(self.client.read(name, version))
 
     def watch(self, *names):
         told = self.client.watch(*names)

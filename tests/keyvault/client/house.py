@@ -25,6 +25,7 @@ class House:
     """What the server knows, and what it has been asked."""
 
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pending: dict[str, dict[str, Any]] = field(default_factory=dict)
     status: int | None = None
     token_status: int | None = None
     lifetime_s: int = 900
@@ -99,7 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts.path == "/v1/watch":
             self._watch(parse_qs(parts.query)["names"][0].split(","))
         elif parts.path.startswith("/v1/keys/"):
-            self._key(parts.path.removeprefix("/v1/keys/"))
+            wanted = parse_qs(parts.query).get("version", ["current"])[0]
+            self._key(parts.path.removeprefix("/v1/keys/"), wanted)
         else:
             self._api()
 
@@ -162,8 +164,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(401, {"title": "Who are you?"})
         return is_known
 
-    def _key(self, name: str) -> None:
-        found = self.house.keys.get(name)
+    def _key(self, name: str, wanted: str) -> None:
+        found = (self.house.pending if wanted == "pending" else self.house.keys).get(name)
+        if wanted.isdigit() and found and found["version"] != int(wanted):
+            found = None
         if found is None:
             detail = "You have no key of this name."
             self._say(404, {"title": "No such key", "detail": detail, "next_action": NEXT})

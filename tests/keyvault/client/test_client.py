@@ -49,6 +49,22 @@ def test_fields_are_revealed_by_name(house, connect):
         value.reveal("token")
 
 
+def test_another_version_is_read_each_time_and_never_held(house, connect):
+    client = connect()
+    assert client.get("openai-prod").reveal() == "sk-first"
+    house.pending["openai-prod"] = house.keys["openai-prod"] | {"version": 2, "value": "sk-next"}
+
+    assert client.read("openai-prod", "pending").reveal() == "sk-next"
+    assert client.read("openai-prod", "1").reveal() == "sk-first"
+    assert client.get("openai-prod").version == 1
+    with pytest.raises(NotGranted):
+        client.read("openai-prod", "7")
+    del house.pending["openai-prod"]
+    with pytest.raises(NotGranted):
+        client.read("openai-prod", "pending")
+    assert client.get("openai-prod").version == 1, "what is held is not lost by it"
+
+
 def test_a_young_value_is_served_without_asking(house, connect):
     client = connect()
 

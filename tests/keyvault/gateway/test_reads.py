@@ -111,7 +111,8 @@ def test_a_previous_version_is_read_by_its_number_and_no_other_is(gateway, cast)
     assert read("1").json()["value"] == "s3cret-1"
     assert read("2").json()["value"] == read("current").json()["value"] == "s3cret-2"
     assert read("3").status_code == 404
-    for wrong in ("pending", "-1", "1&version=2", "1" * 30, "", "²"):
+    assert read("pending").status_code == 404
+    for wrong in ("Pending", "-1", "1&version=2", "1" * 30, "", "²"):
         assert read(wrong).status_code == 400, wrong
 
 

@@ -1,0 +1,66 @@
+"""The part of a rotation at addresses that say how a dependent is: ask before the move, and after it.
+
+Few are asked at one look, none more than once a second, all of them outside of
+transactions and within some seconds.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from keyvault.dependents import probes, probing
+from keyvault.dependents.models import Answer, Health
+from keyvault.rotation.models import Delivery, DeliveryState, Rotation
+from keyvault.rotation.saga import State
+from keyvault.rotation.states import Cause
+
+if TYPE_CHECKING:
+    from keyvault.connections.calls import Errand
+    from keyvault.rotation.sight import Sight
+
+_ASKED_IN = frozenset({State.PROMOTING, State.DRAINING, State.BROWNOUT})
+# Who is late in a held rotation is looked after by the clock, less often.
+HELD_EVERY = timedelta(minutes=1)
+
+
+def ask(sight: Sight, errand: Errand) -> bool:
+    """Ask those who are due, and write down what they say; say whether anybody was asked.
+
+    Raises LostClaim.
+    """
+    rotation = sight.rotation
+    parts = {one.dependent_id: one for one in sight.deliveries if _is_asked(one, rotation)}
+    due = probes.due(parts)
+    if not due:
+        return False
+    answers = probing.ask(due, rotation.key.name)
+    with errand.writing():
+        for probe, heard in zip(due, answers, strict=True):
+            probes.note(probe, heard)
+            before = Delivery.objects.filter(pk=parts[probe.dependent_id].pk, was_healthy=None)
+            before.filter(state=DeliveryState.WAITING).update(
+                was_healthy=heard.answer == Answer.HEALTHY
+            )
+    return True
+
+
+def is_to_be_asked(rotation: Rotation) -> bool:
+    """Say whether a rotation that is held for somebody late has anybody to ask again."""
+    if rotation.cause != Cause.UNCONFIRMED:
+        return False
+    rows = rotation.deliveries.select_related("dependent")
+    asked = [one.dependent_id for one in rows if _is_asked(one, rotation)]
+    return bool(probes.due(asked, every=HELD_EVERY))
+
+
+def _is_asked(delivery: Delivery, rotation: Rotation) -> bool:
+    """Say whether a dependent is asked now: before it moves, after it, or until it is back."""
+    state = State(rotation.held_from or rotation.state)
+    if delivery.state == DeliveryState.EXCUSED or delivery.wave > rotation.wave:
+        return False
+    if state is State.ROLLING_BACK:
+        return delivery.dependent.health == Health.PROBED and delivery.given_at is not None
+    if delivery.state == DeliveryState.WAITING:
+        return state is State.PROMOTING and delivery.was_healthy is None
+    return state in _ASKED_IN
