@@ -58,12 +58,7 @@ def run(rotation_id: UUID, run: Run) -> None:
 
 def _move(rotation_id: UUID, run: Run) -> bool:
     """Make one move; say whether there may be another. Raises Later."""
-    found = sight.look(rotation_id)
-    if hear := steps.HEARS.get(found.rotation.state):
-        hear(found, run)
-        found = sight.look(rotation_id)
-    if pushes.verify(found, steps.errand_of(found, run)):
-        found = sight.look(rotation_id)
+    found = _asked(sight.look(rotation_id), run)
     _note_progress(found, run)
     match saga.decide(found.seen):
         case None:
@@ -78,6 +73,27 @@ def _move(rotation_id: UUID, run: Run) -> bool:
         case Go() as way:
             _go(found, way, run)
     return True
+
+
+def _asked(found: sight.Sight, run: Run) -> sight.Sight:
+    """Ask the provider and the places how it stands, and return what is known then.
+
+    Where it is decided what comes next, nobody has to answer: a place that refuses to be
+    read would keep a person from going back, and a revoked key opens for no look. Raises
+    Unfinished, LostClaim.
+    """
+    rotation_id = found.rotation.pk
+    try:
+        if hear := steps.HEARS.get(found.rotation.state):
+            hear(found, run)
+            found = sight.look(rotation_id)
+        if pushes.verify(found, steps.errand_of(found, run)):
+            found = sight.look(rotation_id)
+    except Unfinished:
+        if not found.seen.is_decided:
+            raise
+        return sight.look(rotation_id)
+    return found
 
 
 def _resume(found: sight.Sight, run: Run) -> bool:

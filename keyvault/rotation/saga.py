@@ -106,6 +106,12 @@ class Seen:
         return [part for part in self.parts if part.wave == self.wave]
 
     @property
+    def is_decided(self) -> bool:
+        """Whether a person has chosen or the key has ended, whatever an answer would say now."""
+        is_wanted_back = self.wants_back and self.state in REVERSIBLE
+        return is_wanted_back or self.may_go_on or not self.key_lives
+
+    @property
     def waves(self) -> list[int]:
         """Return the waves that somebody stands in, in order."""
         return sorted({part.wave for part in self.parts}) or [0]

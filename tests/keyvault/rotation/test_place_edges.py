@@ -1,0 +1,108 @@
+"""Edges of rotations at places: who is skipped, comes late, is removed or out of reach, and what is left there."""
+
+# ruff: noqa: F811 - pytest takes fixtures by their names.
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from keyvault.destinations.base import Denied, Health, State
+from keyvault.rotation import choosing
+from keyvault.rotation.models import Delivery
+from keyvault.vault import selectors as versions
+from tests.keyvault.rotation.test_places import (  # noqa: F401 - fixtures.
+    _watched,
+    account,
+    later,
+    live,
+    parts,
+    places,
+    push,
+    run_job,
+)
+from tests.keyvault.vault.rows import WORKER
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SLOW = Health(State.PENDING, "It starts.")
+
+
+def delivery(rotation, name):
+    return Delivery.objects.get(rotation=rotation, dependent__name=name)
+
+
+def excuse(rotation, name):
+    row = delivery(rotation, name)
+    choosing.excuse(delivery_id=row.pk, reason="Gone.", actor=WORKER, now=timezone.now())
+
+
+def extend(rotation):
+    choosing.extend(rotation_id=rotation.pk, reason="Try.", actor=WORKER, now=timezone.now())
+
+
+def back(rotation):
+    choosing.roll_back(rotation_id=rotation.pk, reason="No.", actor=WORKER, now=timezone.now())
+
+
+def denied(_ctx, *_rest):
+    raise Denied("The credential of the destination has ended.")
+
+
+def around(places, call, before):
+    """Have something happen before each call of one kind; `before` gets the name of the place."""
+    real = getattr(places, call)
+
+    def called(ctx, *rest):
+        before(str(ctx.options["place"]))
+        return real(ctx, *rest)
+
+    setattr(places, call, called)
+
+
+def test_the_rotation_of_a_revoked_key_ends_though_a_place_has_not_confirmed(
+    key, begin, push, work, places
+):
+    push("orders")
+    rotation = begin()
+    places.health["orders"] = SLOW
+    assert work(rotation).state == "promoting"
+    for version in versions.live(key.pk):
+        version.state, version.revoked_at = "revoked", timezone.now()
+        version.save()
+    key.state, key.revoked_at = "revoked", timezone.now()
+    key.save()
+
+    ended = work(rotation, tries=2)
+
+    assert (ended.state, ended.cause) == ("rolled_back", "key_ended")
+
+
+@pytest.mark.parametrize("choice", ["back", "on"])
+def test_a_place_that_refuses_to_be_read_keeps_nobody_from_choosing(
+    key, begin, push, work, places, choice
+):
+    push("canary"), push("rest", wave=1)
+    rotation = begin()
+    places.health["rest"] = SLOW
+    work(rotation)
+    verify, places.verify = places.verify, denied
+    held = work(rotation)
+    assert (held.state, held.cause, held.wave) == ("held", "stopped", 1)
+
+    if choice == "back":
+        back(rotation)
+        assert work(rotation).held_from == "rolling_back"
+        assert live(places, "canary") == live(places, "rest") == str(rotation.old_id)
+        places.verify = verify
+        places.health.clear()
+        extend(rotation)
+        assert work(rotation).state == "rolled_back"
+    else:
+        with transaction.atomic():
+            choosing.go_on(
+                rotation_id=rotation.pk, actor=WORKER, now=timezone.now(), request_id=uuid4()
+            )
+        assert work(rotation).state == "completed"
