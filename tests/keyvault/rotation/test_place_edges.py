@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from keyvault.destinations.base import Denied, Health, State
 from keyvault.rotation import choosing
-from keyvault.rotation.models import Delivery
+from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import selectors as versions
 from tests.keyvault.rotation.test_places import (  # noqa: F401 - fixtures.
     _watched,
@@ -106,3 +106,23 @@ def test_a_place_that_refuses_to_be_read_keeps_nobody_from_choosing(
                 rotation_id=rotation.pk, actor=WORKER, now=timezone.now(), request_id=uuid4()
             )
         assert work(rotation).state == "completed"
+
+
+def test_what_was_written_without_an_answer_is_taken_back(key, begin, push, work, places, fake):
+    push("orders")
+    rotation = begin()
+    around(places, "promote", lambda name: setattr(places.at[name], "fault", "answer"))
+    work(rotation)
+    new = versions.by_ids([Rotation.objects.get(pk=rotation.pk).new_id])
+    assert live(places, "orders") in {str(one) for one in new}
+    del places.promote
+    places.at["orders"].fault = "down"
+    assert work(rotation, tries=6).state == "held"
+    back(rotation)
+    places.at["orders"].fault = ""
+
+    done = work(rotation, tries=2)
+
+    assert done.state == "rolled_back"
+    assert live(places, "orders") == str(rotation.old_id)
+    assert [one.remote_id for one in fake.alive()] == [versions.current(key.pk).remote_id]
