@@ -213,7 +213,10 @@ class BatchKey(models.Model):
 
 
 class Delivery(models.Model):
-    """One dependent's part in one rotation. `has_new`: it was given the new version."""
+    """One dependent's part in one rotation. `has_new`: it was given the new version.
+
+    `given_at` is when it was last given a version, the old one again on the way back.
+    """
 
     id = models.BigAutoField(primary_key=True)
     rotation = models.ForeignKey(Rotation, models.PROTECT, related_name="deliveries")

@@ -56,9 +56,14 @@ def promote(sight: Sight, errand: Errand) -> None:
         # It may have the new version as soon as the call begins.
         with errand.writing():
             services.note(
-                one, DeliveryState.WRITING, rotation=sight.rotation, now=errand.now, has_new=True
+                one,
+                DeliveryState.WRITING,
+                rotation=sight.rotation,
+                now=errand.now,
+                has_new=True,
+                given_at=Now(),
             )
-        _write(one, version, sight, errand, has_new=True, given_at=Now())
+        _write(one, version, sight, errand, has_new=True)
 
     _each(rows, give)
 
@@ -113,6 +118,7 @@ def tidy(sight: Sight, keep: Version | None, errand: Errand) -> None:
 def _write(one: Delivery, version: Version, sight: Sight, errand: Errand, **facts: object) -> None:
     """Write a version to one place; a foreign value there stays, and is a failure of the place."""
     state, text = DeliveryState.RESTARTING, ""
+    facts["given_at"] = Now()
     try:
         pushing.promote(one.dependent, version, errand)
     except Foreign as stop:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -126,3 +127,23 @@ def test_what_was_written_without_an_answer_is_taken_back(key, begin, push, work
     assert done.state == "rolled_back"
     assert live(places, "orders") == str(rotation.old_id)
     assert [one.remote_id for one in fake.alive()] == [versions.current(key.pk).remote_id]
+
+
+def test_the_new_version_works_until_who_reads_at_a_place_has_the_old_one_again(
+    begin, push, work, places, fake
+):
+    places.able["consumer_lag_s"] = 60.0
+    push("orders")
+    rotation = begin()
+    assert work(rotation).state == "draining"
+    back(rotation)
+
+    waits = work(rotation, tries=2)
+
+    assert waits.state == "rolling_back"
+    assert live(places, "orders") == str(rotation.old_id)
+    assert len(fake.alive()) == 2
+    past = timezone.now() - timedelta(seconds=61)
+    Delivery.objects.filter(rotation=rotation).update(given_at=past)
+    assert work(rotation).state == "rolled_back"
+    assert len(fake.alive()) == 1
