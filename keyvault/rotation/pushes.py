@@ -55,7 +55,7 @@ def promote(sight: Sight, errand: Errand) -> None:
     def give(one: Delivery) -> None:
         # It may have the new version as soon as the call begins.
         with errand.writing():
-            services.note(
+            is_wanted = services.note(
                 one,
                 DeliveryState.WRITING,
                 rotation=sight.rotation,
@@ -63,7 +63,9 @@ def promote(sight: Sight, errand: Errand) -> None:
                 has_new=True,
                 given_at=Now(),
             )
-        _write(one, version, sight, errand, has_new=True)
+        # Who was skipped while another place was written is not led back either.
+        if is_wanted:
+            _write(one, version, sight, errand, has_new=True)
 
     _each(rows, give)
 

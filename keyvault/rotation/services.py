@@ -197,15 +197,19 @@ def note(
     now: datetime,
     text: str = "",
     **facts: Any,  # noqa: ANN401 - columns of the row that change with the state.
-) -> None:
-    """Write down how far a dependent is, in the caller's transaction; nothing if it is known."""
+) -> bool:
+    """Write down how far a dependent is, in the caller's transaction.
+
+    Nothing, and False, where a person has excused it since it was looked at.
+    """
     confirmed_at = now if state == DeliveryState.CONFIRMED else None
-    # A person may have excused it since it was looked at.
     unmoved = Delivery.objects.filter(pk=delivery.pk, state=delivery.state)
-    if unmoved.update(state=state, note=text, confirmed_at=confirmed_at, **facts):
-        delivery.state = state
-        fields = {"dependent": delivery.dependent.name, "state": str(state), "note": text}
-        record("rotation.delivered", rotation, CLOCK, now, fields)
+    if not unmoved.update(state=state, note=text, confirmed_at=confirmed_at, **facts):
+        return False
+    delivery.state = state
+    fields = {"dependent": delivery.dependent.name, "state": str(state), "note": text}
+    record("rotation.delivered", rotation, CLOCK, now, fields)
+    return True
 
 
 def ring(rotation_id: UUID) -> None:

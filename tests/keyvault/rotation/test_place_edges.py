@@ -147,3 +147,15 @@ def test_the_new_version_works_until_who_reads_at_a_place_has_the_old_one_again(
     Delivery.objects.filter(rotation=rotation).update(given_at=past)
     assert work(rotation).state == "rolled_back"
     assert len(fake.alive()) == 1
+
+
+def test_who_is_skipped_while_another_place_is_written_is_not_written(begin, push, work, places):
+    push("a"), push("b")
+    rotation = begin()
+    places.health["a"] = SLOW
+    around(places, "promote", lambda name: excuse(rotation, "b") if name == "a" else None)
+
+    work(rotation)
+
+    assert live(places, "b") == str(rotation.old_id)
+    assert parts(rotation)["b"] == "excused"
