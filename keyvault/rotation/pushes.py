@@ -41,7 +41,7 @@ def stage(sight: Sight, errand: Errand) -> None:
     Raises Unfinished, NeedsPerson.
     """
     version = _the(sight.new)
-    _each(_pushed(sight), lambda one: pushing.stage(one.dependent, version, errand))
+    _each(_pushed(sight), errand, lambda one: pushing.stage(one.dependent, version, errand))
 
 
 def promote(sight: Sight, errand: Errand) -> None:
@@ -67,7 +67,7 @@ def promote(sight: Sight, errand: Errand) -> None:
         if is_wanted:
             _write(one, version, sight, errand, has_new=True)
 
-    _each(rows, give)
+    _each(rows, errand, give)
 
 
 def lead_back(sight: Sight, errand: Errand) -> None:
@@ -77,7 +77,7 @@ def lead_back(sight: Sight, errand: Errand) -> None:
     """
     version = _the(sight.old)
     rows = [one for one in _pushed(sight) if one.has_new]
-    _each(rows, lambda one: _write(one, version, sight, errand, has_new=False))
+    _each(rows, errand, lambda one: _write(one, version, sight, errand, has_new=False))
 
 
 def verify(sight: Sight, errand: Errand) -> bool:
@@ -90,7 +90,8 @@ def verify(sight: Sight, errand: Errand) -> bool:
         return False
     states = (DeliveryState.RESTARTING,) if is_back else _NOT_PROVED
     rows = [one for one in _pushed(sight, states) if one.has_new is not is_back]
-    _each(rows, lambda one: _ask(one, _the(sight.old if is_back else sight.new), sight, errand))
+    wanted = sight.old if is_back else sight.new
+    _each(rows, errand, lambda one: _ask(one, _the(wanted), sight, errand))
     return bool(rows)
 
 
@@ -100,7 +101,8 @@ def are_all_there(sight: Sight, errand: Errand) -> bool:
     Raises Unfinished, NeedsPerson, LostClaim.
     """
     rows = _pushed(sight, (DeliveryState.CONFIRMED,))
-    found = [_ask(one, _the(sight.new), sight, errand) for one in rows]
+    found: list[Health] = []
+    _each(rows, errand, lambda one: found.append(_ask(one, _the(sight.new), sight, errand)))
     return all(state is Health.OK for state in found)
 
 
@@ -109,6 +111,7 @@ def tidy(sight: Sight, keep: Version | None, errand: Errand) -> None:
     if keep is None:
         return
     for one in _pushed(sight):
+        errand.run.fence()
         try:
             pushing.cleanup(one.dependent, keep, errand)
         except Unfinished as stop:
@@ -143,10 +146,14 @@ def _pushed(sight: Sight, states: Collection[str] = DeliveryState.values) -> lis
     return [one for one in sight.deliveries if one.dependent.connection_id and one.state in states]
 
 
-def _each(rows: Iterable[Delivery], act: Callable[[Delivery], object]) -> None:
-    """Do something for each, then raise the first failure with the name of whom it befell."""
+def _each(rows: Iterable[Delivery], errand: Errand, act: Callable[[Delivery], object]) -> None:
+    """Do something for each, then raise the first failure with the name of whom it befell.
+
+    The claim is renewed before each: the calls of all may take longer than it holds.
+    """
     first: Unfinished | None = None
     for one in rows:
+        errand.run.fence()
         try:
             act(one)
         except Unfinished as stop:

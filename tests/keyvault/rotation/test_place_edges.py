@@ -11,6 +11,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from approvals.models import Job
 from keyvault.destinations.base import Denied, Health, State
 from keyvault.rotation import choosing
 from keyvault.rotation.models import Delivery, Rotation
@@ -159,3 +160,23 @@ def test_who_is_skipped_while_another_place_is_written_is_not_written(begin, pus
 
     assert live(places, "b") == str(rotation.old_id)
     assert parts(rotation)["b"] == "excused"
+
+
+def test_many_slow_places_do_not_outlive_the_claim(begin, push, work, places):
+    for name in "abc":
+        push(name)
+    rotation = begin()
+    left = []
+
+    def slow(_name):
+        job = Job.objects.filter(subject_id=rotation.pk, state="running")
+        left.append(job.get().lease_until - timezone.now())
+        job.update(lease_until=timezone.now())
+
+    for call in ("stage", "verify", "cleanup"):
+        around(places, call, slow)
+
+    assert work(rotation).state == "draining"
+    later(rotation, 5)
+    assert work(rotation).state == "completed"
+    assert min(left) > timedelta(seconds=30)
