@@ -38,10 +38,11 @@ _MEANS = {
 def stage(sight: Sight, errand: Errand) -> None:
     """Lay the new version beside the live one at every place, before anything moves.
 
-    Raises Unfinished, NeedsPerson.
+    Not where it was skipped: a place that is gone for good would let no rotation begin.
+    Raises Unfinished, NeedsPerson, LostClaim.
     """
-    version = _the(sight.new)
-    _each(_pushed(sight), errand, lambda one: pushing.stage(one.dependent, version, errand))
+    version, rows = _the(sight.new), _pushed(sight, _NOT_WRITTEN)
+    _each(rows, errand, lambda one: pushing.stage(one.dependent, version, errand))
 
 
 def promote(sight: Sight, errand: Errand) -> None:

@@ -180,3 +180,19 @@ def test_many_slow_places_do_not_outlive_the_claim(begin, push, work, places):
     later(rotation, 5)
     assert work(rotation).state == "completed"
     assert min(left) > timedelta(seconds=30)
+
+
+def test_a_place_that_is_gone_for_good_is_skipped_before_anything_is_staged(
+    begin, push, work, places, fake
+):
+    push("gone"), push("rest")
+    rotation = begin()
+    places.at["gone"].fault = "down"
+    assert work(rotation, tries=6).state == "held"
+
+    excuse(rotation, "gone")
+    extend(rotation)
+
+    assert work(rotation).state == "draining"
+    assert live(places, "gone") == str(rotation.old_id)
+    assert live(places, "rest") != str(rotation.old_id)
