@@ -7,6 +7,7 @@ job at work stays planned, and the job that finds a rotation comes again.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import transaction
@@ -26,6 +27,9 @@ from keyvault.rotation.saga import State
 from keyvault.rotation.services import DELIVER
 from keyvault.vault import selectors as versions
 
+if TYPE_CHECKING:
+    from keyvault.vault.models import Version
+
 REMOVE = "dependent.remove"
 WRITER = Actor("system", "delivery", "Delivery")
 _AGAIN_S = 5.0
@@ -42,6 +46,16 @@ def follow(connection: Connection) -> None:
     now_at = places.leads_to(connection)
     for row in selectors.places_at(connection.pk):
         if row.server and row.server != now_at:
+            promise(row.pk)
+
+
+def catch_up(version: Version) -> None:
+    """Have the current version of a key written wherever it may be missing, once a rotation is over.
+
+    In the caller's transaction. A place that was skipped, or never answered, has another one.
+    """
+    for row in selectors.places_of(version.key_id):
+        if row.push != Push.THERE or row.live_id != version.pk:
             promise(row.pk)
 
 

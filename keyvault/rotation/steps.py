@@ -19,7 +19,7 @@ from keyvault.connections.calls import Errand, Work, spoken, told
 from keyvault.connections.context import reach
 from keyvault.inventory import changes
 from keyvault.providers.base import Issued, ReportsUse
-from keyvault.rotation import evidence, pushes, saga, services, suspending
+from keyvault.rotation import delivering, evidence, pushes, saga, services, suspending
 from keyvault.rotation.models import Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State, Step
 from keyvault.rotation.sight import Sight
@@ -160,6 +160,8 @@ def _finish(sight: Sight, errand: Errand) -> None:
             now=errand.now,
         )
         services.enter(sight.rotation, State.COMPLETED, now=errand.now)
+        if sight.new is not None:
+            delivering.catch_up(sight.new)
 
 
 def _fall_back(sight: Sight, errand: Errand) -> None:
@@ -182,6 +184,8 @@ def _revoke_new(sight: Sight, errand: Errand) -> None:
             sentence=sight.rotation.sentence,
             now=errand.now,
         )
+        if sight.old is not None and sight.seen.key_lives:
+            delivering.catch_up(sight.old)
 
     pushes.tidy(sight, sight.old, errand)
     _end(sight.new or versions.pending(errand.key.pk), errand, back)

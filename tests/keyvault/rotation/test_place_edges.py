@@ -12,6 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from approvals.models import Job
+from keyvault.dependents.models import Push
 from keyvault.destinations.base import Denied, Health, State
 from keyvault.rotation import choosing
 from keyvault.rotation.models import Delivery, Rotation
@@ -196,3 +197,27 @@ def test_a_place_that_is_gone_for_good_is_skipped_before_anything_is_staged(
     assert work(rotation).state == "draining"
     assert live(places, "gone") == str(rotation.old_id)
     assert live(places, "rest") != str(rotation.old_id)
+
+
+def test_a_place_that_was_skipped_gets_the_new_version_once_the_rotation_is_over(
+    key, begin, push, work, places, run_job
+):
+    row = push("orders")
+    rotation = begin()
+    around(places, "promote", lambda name: setattr(places.at[name], "fault", "down"))
+    assert work(rotation, tries=6).state == "held"
+    excuse(rotation, "orders")
+    extend(rotation)
+    work(rotation)
+    later(rotation, 5)
+    assert work(rotation).state == "completed"
+    assert live(places, "orders") == str(rotation.old_id)
+    del places.promote
+    places.at["orders"].fault = ""
+
+    run_job(row)
+
+    row.refresh_from_db()
+    new = versions.current(key.pk)
+    assert live(places, "orders") == str(new.pk)
+    assert (row.push, row.live_id) == (Push.THERE, new.pk)
