@@ -48,8 +48,7 @@ def promote(row: Dependent, version: Version, errand: Errand) -> None:
     try:
         server = _write(row, version, errand)
     except Unfinished as stop:
-        with errand.writing():
-            services.note_failed(row, stop, actor=errand.actor, now=errand.now)
+        _note_failed(row, stop, errand)
         raise
     errand.run.reached("push:written")
     with errand.writing():
@@ -81,9 +80,14 @@ def remove(row: Dependent, errand: Errand) -> None:
                 expect = _expected(row, found)
                 reached.plugin.remove(reached.call(row.target), expect or "")
     except Unfinished as stop:
-        with errand.writing():
-            services.note_failed(row, stop, actor=errand.actor, now=errand.now)
+        _note_failed(row, stop, errand)
         raise
+
+
+def _note_failed(row: Dependent, stop: Unfinished, errand: Errand) -> None:
+    is_last = errand.run.is_last
+    with errand.writing():
+        services.note_failed(row, stop, is_last=is_last, actor=errand.actor, now=errand.now)
 
 
 def _write(row: Dependent, version: Version, errand: Errand) -> dict[str, str]:

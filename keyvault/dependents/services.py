@@ -113,10 +113,15 @@ def note_trying(row: Dependent, version: Version) -> None:
     Dependent.objects.filter(pk=row.pk).update(push=Push.WRITING, push_note="", tried_id=version.pk)
 
 
-def note_failed(row: Dependent, stop: Unfinished, *, actor: Actor, now: datetime) -> None:
-    """Note that a place could not be written, and have the owner know where a person is needed."""
+def note_failed(
+    row: Dependent, stop: Unfinished, *, is_last: bool, actor: Actor, now: datetime
+) -> None:
+    """Note that a place could not be written, and have the owner know where a person is needed.
+
+    is_last: no other try is made unless somebody asks for it.
+    """
     Dependent.objects.filter(pk=row.pk).update(push=Push.FAILED, push_note=stop.sentence)
-    if isinstance(stop, NeedsPerson):
+    if is_last or isinstance(stop, NeedsPerson):
         sentence = f"{row.key.name} cannot be written to {row.name}: {stop.sentence}"
         _open_finding(row, sentence, actor=actor, now=now)
 

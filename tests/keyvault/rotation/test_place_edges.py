@@ -14,6 +14,7 @@ from django.utils import timezone
 from approvals.models import Job
 from keyvault.dependents.models import Push
 from keyvault.destinations.base import Denied, Health, State
+from keyvault.findings.models import Finding, FindingKind
 from keyvault.rotation import choosing
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import selectors as versions
@@ -221,3 +222,15 @@ def test_a_place_that_was_skipped_gets_the_new_version_once_the_rotation_is_over
     new = versions.current(key.pk)
     assert live(places, "orders") == str(new.pk)
     assert (row.push, row.live_id) == (Push.THERE, new.pk)
+
+
+def test_a_place_that_cannot_be_written_is_told_after_the_last_try(push, places, run_job):
+    row = push("orders", write=False)
+    places.at["orders"].fault = "down"
+
+    for _ in range(6):
+        job = run_job(row)
+
+    assert job.state == "held"
+    finding = Finding.objects.get(kind=FindingKind.PLACE, closed_at=None)
+    assert "orders" in finding.sentence
