@@ -17,7 +17,7 @@ from keyvault.dependents import pushing
 from keyvault.dependents import services as dependents
 from keyvault.dependents.pushing import Foreign
 from keyvault.destinations.base import State as Health
-from keyvault.rotation import services
+from keyvault.rotation import holding, services
 from keyvault.rotation.models import Delivery, DeliveryState
 from keyvault.rotation.saga import State
 from keyvault.rotation.sight import Sight
@@ -25,7 +25,7 @@ from keyvault.rotation.sight import Sight
 if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
-_ASKED_IN = frozenset({State.PROMOTING, State.DRAINING, State.BROWNOUT, State.ROLLING_BACK})
+_ASKED_IN = frozenset({State.PROMOTING, State.DRAINING, State.BROWNOUT})
 _NOT_WRITTEN = (DeliveryState.WAITING, DeliveryState.WRITING)
 _NOT_PROVED = (DeliveryState.RESTARTING, DeliveryState.FAILED)
 _MEANS = {
@@ -87,13 +87,25 @@ def verify(sight: Sight, errand: Errand) -> bool:
     Raises Unfinished, NeedsPerson, LostClaim.
     """
     is_back = sight.rotation.state == State.ROLLING_BACK
-    if sight.rotation.state not in _ASKED_IN:
-        return False
-    states = (DeliveryState.RESTARTING,) if is_back else _NOT_PROVED
-    rows = [one for one in _pushed(sight, states) if one.has_new is not is_back]
+    rows = _back(sight) if is_back else unproved(sight)
     wanted = sight.old if is_back else sight.new
     _each(rows, errand, lambda one: _ask(one, _the(wanted), sight, errand))
     return bool(rows)
+
+
+def unproved(sight: Sight) -> list[Delivery]:
+    """Return the places that have the new version and are not known to be well with it.
+
+    A roll-out that is held because somebody was late goes on when they are.
+    """
+    is_late = holding.may_end_by_itself(sight.rotation.held_from, sight.rotation.cause)
+    if sight.rotation.state not in _ASKED_IN and not is_late:
+        return []
+    return [one for one in _pushed(sight, _NOT_PROVED) if one.has_new]
+
+
+def _back(sight: Sight) -> list[Delivery]:
+    return [one for one in _pushed(sight, (DeliveryState.RESTARTING,)) if not one.has_new]
 
 
 def are_all_there(sight: Sight, errand: Errand) -> bool:

@@ -21,6 +21,7 @@ from keyvault.rotation.models import Rotation
 from keyvault.rotation.saga import Do, Go, State, Wait
 
 _AGAIN_S = 1.0
+_HELD_S, _HELD_MOST_S = 30.0, 3600.0
 _LOST = frozenset({"ambiguous", "fault"})
 
 
@@ -90,16 +91,21 @@ def _asked(found: sight.Sight, run: Run) -> sight.Sight:
         if pushes.verify(found, steps.errand_of(found, run)):
             found = sight.look(rotation_id)
     except Unfinished:
-        if not found.seen.is_decided:
+        if not found.seen.is_decided and found.rotation.state != State.HELD:
             raise
         return sight.look(rotation_id)
     return found
 
 
 def _resume(found: sight.Sight, run: Run) -> bool:
-    """Go on from a hold that has lost its reason; say whether it did."""
+    """Go on from a hold that has lost its reason; say whether it did. Raises Later."""
     rotation = found.rotation
-    if rotation.state != State.HELD or not is_over(rotation):
+    if rotation.state != State.HELD:
+        return False
+    if not is_over(rotation):
+        if pushes.unproved(found):
+            # Nobody reports for a place, so it is looked at, more and more seldom.
+            raise Later(min(max(_HELD_S, found.seen.since_s / 10), _HELD_MOST_S))
         return False
     # What was tried before the hold says nothing of now.
     _go(found, Go(State(rotation.held_from)), run, old_verdict=saga.Old.UNTRIED)

@@ -234,3 +234,18 @@ def test_a_place_that_cannot_be_written_is_told_after_the_last_try(push, places,
     assert job.state == "held"
     finding = Finding.objects.get(kind=FindingKind.PLACE, closed_at=None)
     assert "orders" in finding.sentence
+
+
+def test_a_hold_for_a_place_is_over_once_the_place_is_well(begin, push, work, places):
+    push("canary"), push("rest", wave=1)
+    rotation = begin()
+    places.health["canary"] = SLOW
+    work(rotation)
+    later(rotation, 101)
+    held = work(rotation)
+    assert (held.state, held.cause) == ("held", "unconfirmed")
+    assert work(rotation).state == "held"
+
+    places.health.clear()
+
+    assert work(rotation).state == "draining"
