@@ -50,10 +50,8 @@ def extend(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> No
         fields = {"choice": str(saga.Choice.EXTEND), "reason": reason}
         record("rotation.chosen", rotation, actor, now, fields)
         _resume(rotation, actor, now, old_verdict=saga.Old.UNTRIED)
-        # A place that held somebody else's value may have been mended, so it is written to anew.
-        rotation.deliveries.filter(
-            state=DeliveryState.FAILED, has_new=False, dependent__connection__isnull=False
-        ).update(state=DeliveryState.WAITING)
+        if rotation.state == State.PROMOTING:
+            _write_anew(rotation, actor, now)
 
 
 def go_on(*, rotation_id: UUID, actor: Actor, now: datetime, request_id: UUID) -> None:
@@ -110,6 +108,21 @@ def excuse(
             state=DeliveryState.EXCUSED, note=reason, confirmed_by=actor.label
         )
         fields = {"dependent": delivery.dependent.name, "state": "excused", "note": reason}
+        record("rotation.delivered", rotation, actor, now, fields)
+
+
+def _write_anew(rotation: Rotation, actor: Actor, now: datetime) -> None:
+    """Have the places of the wave written again that held somebody else's value: they may be mended."""
+    state = DeliveryState.WAITING
+    failed = rotation.deliveries.filter(
+        wave=rotation.wave,
+        state=DeliveryState.FAILED,
+        has_new=False,
+        dependent__connection__isnull=False,
+    )
+    for delivery in failed.select_related("dependent"):
+        Delivery.objects.filter(pk=delivery.pk).update(state=state, note="")
+        fields = {"dependent": delivery.dependent.name, "state": str(state), "note": ""}
         record("rotation.delivered", rotation, actor, now, fields)
 
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from approvals.models import Job
+from keyvault.audit.models import Event
 from keyvault.dependents.models import Push
 from keyvault.destinations.base import Denied, Health, State
 from keyvault.findings.models import Finding, FindingKind
@@ -249,3 +250,24 @@ def test_a_hold_for_a_place_is_over_once_the_place_is_well(begin, push, work, pl
     places.health.clear()
 
     assert work(rotation).state == "draining"
+
+
+def test_more_time_writes_anew_only_where_it_can_help_and_says_so(begin, push, work, places, fake):
+    push("canary")
+    rotation = begin()
+    work(rotation)
+    Delivery.objects.filter(rotation=rotation).update(state="failed", has_new=False)
+    Rotation.objects.filter(pk=rotation.pk).update(
+        state="held", held_from="rolling_back", cause="stopped"
+    )
+    extend(rotation)
+    assert parts(rotation) == {"canary": "failed"}
+    Rotation.objects.filter(pk=rotation.pk).update(
+        state="held", held_from="promoting", cause="old_died"
+    )
+
+    extend(rotation)
+
+    assert parts(rotation) == {"canary": "waiting"}
+    line = Event.objects.get(event="rotation.delivered", fields__state="waiting")
+    assert line.fields["dependent"] == "canary"
