@@ -35,9 +35,10 @@ def roll_back(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) ->
         record("rotation.chosen", rotation, actor, now, fields)
         if rotation.state == State.HELD:
             _resume(rotation, actor, now)
-        # What was tried hours ago says nothing of now.
+        # What was tried hours ago says nothing of now, and what was approved to go on
+        # whatever is seen is no word for ending the new version over those who use it.
         Rotation.objects.filter(pk=rotation.pk).update(
-            wants_back=True, old_verdict=saga.Old.UNTRIED
+            wants_back=True, may_go_on=False, old_verdict=saga.Old.UNTRIED
         )
 
 

@@ -271,3 +271,20 @@ def test_more_time_writes_anew_only_where_it_can_help_and_says_so(begin, push, w
     assert parts(rotation) == {"canary": "waiting"}
     line = Event.objects.get(event="rotation.delivered", fields__state="waiting")
     assert line.fields["dependent"] == "canary"
+
+
+def test_what_was_approved_to_go_on_is_no_word_for_the_way_back(begin, push, work, places, fake):
+    push("orders")
+    rotation = begin()
+    places.health["orders"] = SLOW
+    work(rotation)
+    later(rotation, 101)
+    work(rotation)
+    Rotation.objects.filter(pk=rotation.pk).update(may_go_on=True)
+
+    back(rotation)
+    places.at["orders"].fault = "down"
+    stuck = work(rotation, tries=8)
+
+    assert (stuck.state, stuck.held_from, stuck.may_go_on) == ("held", "rolling_back", False)
+    assert len(fake.alive()) == 2, "whoever reads at the place still has the new version"
