@@ -22,15 +22,15 @@ from keyvault.dependents import services as dependents
 from keyvault.dependents.models import Dependent, Push
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import KeyState
-from keyvault.rotation.models import ENDED, Rotation
+from keyvault.rotation import services
+from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State
-from keyvault.rotation.services import DELIVER
+from keyvault.rotation.services import DELIVER, REMOVE
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
-REMOVE = "dependent.remove"
 WRITER = Actor("system", "delivery", "Delivery")
 _AGAIN_S = 5.0
 
@@ -92,6 +92,20 @@ def remove(dependent_id: UUID, run: Run) -> None:
     run.reached("delivery:removed")
     with errand.writing():
         dependents.removed(dependent=row, actor=WRITER, now=run.now)
+        _leave_out(row, errand)
+
+
+def _leave_out(row: Dependent, errand: Errand) -> None:
+    """Have a rotation that waits for its begin write nothing where nobody is registered any more."""
+    waiting = Delivery.objects.filter(dependent=row).exclude(rotation__state__in=ENDED)
+    for one in waiting.select_related("dependent", "rotation__key"):
+        services.note(
+            one,
+            DeliveryState.EXCUSED,
+            rotation=one.rotation,
+            now=errand.now,
+            text="Nothing is written there any more.",
+        )
 
 
 def _take_turn(row: Dependent, errand: Errand) -> None:

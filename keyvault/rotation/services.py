@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
 JOB = "rotation.step"
-# The job that writes the current version to a place, apart from any rotation.
-DELIVER = "dependent.deliver"
+# The jobs that write the current version to a place, or take it away, apart from any rotation.
+DELIVER, REMOVE = "dependent.deliver", "dependent.remove"
 # Somebody does on the key's page what is missing, and the held job goes on by itself.
 BY_HAND = frozenset({"intake", "by_hand", "server_changed"})
 CLOCK = Actor("system", "rotation", "Rotation")

@@ -145,12 +145,13 @@ def is_observable(key: Key, old: Version | None, deliveries: Sequence[Delivery])
 
 
 def is_being_written(rotation: Rotation) -> bool:
-    """Say whether a job of its own is just writing the old version to a place."""
+    """Say whether a job of its own is just writing the old version to a place, or taking it away."""
     if rotation.state != State.PLANNED:
         return False
     jobs = [
-        queue.newest(kind=services.DELIVER, subject_id=place)
+        queue.newest(kind=kind, subject_id=place)
         for place in dependents.being_written(rotation.key_id)
+        for kind in (services.DELIVER, services.REMOVE)
     ]
     return any(job and job[0] in {"ready", "running"} for job in jobs)
 

@@ -13,10 +13,10 @@ from django.utils import timezone
 
 from approvals.models import Job
 from keyvault.audit.models import Event
-from keyvault.dependents.models import Push
+from keyvault.dependents.models import Dependent, Push
 from keyvault.destinations.base import Denied, Health, State
 from keyvault.findings.models import Finding, FindingKind
-from keyvault.rotation import choosing
+from keyvault.rotation import choosing, delivering
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import selectors as versions
 from tests.keyvault.rotation.test_places import (  # noqa: F401 - fixtures.
@@ -288,3 +288,20 @@ def test_what_was_approved_to_go_on_is_no_word_for_the_way_back(begin, push, wor
 
     assert (stuck.state, stuck.held_from, stuck.may_go_on) == ("held", "rolling_back", False)
     assert len(fake.alive()) == 2, "whoever reads at the place still has the new version"
+
+
+def test_a_rotation_waits_for_a_place_that_is_just_being_emptied(
+    begin, push, work, places, run_job, fake
+):
+    row = push("orders")
+    with transaction.atomic():
+        delivering.promise_removal(row.pk)
+    Dependent.objects.filter(pk=row.pk).update(push=Push.WRITING)
+    rotation = begin()
+    assert work(rotation).state == "planned"
+
+    run_job(row)
+
+    assert parts(rotation) == {"orders": "excused"}
+    assert work(rotation).state == "draining"
+    assert places.at["orders"].live is None, "nothing is written where nobody is registered"
