@@ -68,11 +68,14 @@ def promise_removal(dependent_id: UUID) -> None:
 def deliver(dependent_id: UUID, run: Run) -> None:
     """Write the key's current version to one place. Raises Later, Unfinished, NeedsPerson, LostClaim."""
     row = selectors.place(dependent_id)
-    version = versions.current(row.key_id) if row else None
-    if row is None or version is None:
+    if row is None or versions.current(row.key_id) is None:
         return
     errand = Errand(row.key, row.request_id or row.pk, run, WRITER)
     _take_turn(row, errand)
+    # Read only now: a rotation may have ended since the first look.
+    version = versions.current(row.key_id)
+    if version is None:
+        return
     pushing.promote(row, version, errand)
     run.reached("delivery:written")
     found = pushing.verify(row, version, errand)

@@ -305,3 +305,25 @@ def test_a_rotation_waits_for_a_place_that_is_just_being_emptied(
     assert parts(rotation) == {"orders": "excused"}
     assert work(rotation).state == "draining"
     assert places.at["orders"].live is None, "nothing is written where nobody is registered"
+
+
+def test_a_place_gets_what_is_current_when_its_turn_has_come(
+    key, begin, push, work, places, run_job, monkeypatch
+):
+    row = push("orders", write=False)
+    take = delivering._take_turn
+
+    def late(*given):
+        if not Rotation.objects.exists():
+            rotation = begin()
+            work(rotation)
+            later(rotation, 5)
+            assert work(rotation).state == "completed"
+        take(*given)
+
+    monkeypatch.setattr(delivering, "_take_turn", late)
+
+    run_job(row)
+
+    assert versions.current(key.pk).number == 2
+    assert live(places, "orders") == str(versions.current(key.pk).pk)
