@@ -73,7 +73,8 @@ def _look_after(now: datetime) -> None:
     rows = Rotation.objects.exclude(state__in=ENDED).filter(since__lt=now).select_related("key")
     for rotation in rows:
         job = held.get(rotation.pk)
-        if rotation.key.state == KeyState.REVOKED:
+        is_stuck = rotation.state == State.HELD or job is not None
+        if rotation.key.state == KeyState.REVOKED and is_stuck:
             _end(rotation, now)
         elif rotation.state == State.HELD:
             _ring_if_over(rotation)

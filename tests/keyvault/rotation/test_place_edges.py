@@ -16,7 +16,7 @@ from keyvault.audit.models import Event
 from keyvault.dependents.models import Dependent, Push
 from keyvault.destinations.base import Denied, Health, State
 from keyvault.findings.models import Finding, FindingKind
-from keyvault.rotation import choosing, delivering
+from keyvault.rotation import choosing, delivering, triggers
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import selectors as versions
 from tests.keyvault.rotation.test_places import (  # noqa: F401 - fixtures.
@@ -83,6 +83,19 @@ def test_the_rotation_of_a_revoked_key_ends_though_a_place_has_not_confirmed(
     ended = work(rotation, tries=2)
 
     assert (ended.state, ended.cause) == ("rolled_back", "key_ended")
+
+
+def test_a_revoked_key_does_not_make_the_tries_of_its_rotation_endless(key, begin, now):
+    rotation = begin()
+    Job.objects.filter(subject_id=rotation.pk).update(attempts=3)
+    key.state, key.revoked_at = "revoked", now
+    key.save()
+
+    triggers.run(timezone.now() + timedelta(seconds=1))
+
+    assert list(Job.objects.filter(subject_id=rotation.pk).values_list("state", "attempts")) == [
+        ("ready", 3)
+    ]
 
 
 @pytest.mark.parametrize("choice", ["back", "on"])
