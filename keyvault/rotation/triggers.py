@@ -14,6 +14,7 @@ from django.db.models import Exists, OuterRef
 
 from approvals import queue
 from keyvault.connections import selectors as connections
+from keyvault.connections.models import Connection
 from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
 from keyvault.rotation import batches, running, schedules, services
@@ -40,14 +41,20 @@ def _due(now: datetime) -> list[Key]:
     rows = Key.objects.filter(state=KeyState.LIVE, rotation_due_at__lte=now)
     rows = rows.exclude(Exists(rotations.exclude(state__in=ENDED)))
     rows = rows.exclude(Exists(rotations.filter(slot=OuterRef("rotation_due_at"))))
-    return list(rows.select_related("connection").order_by("rotation_due_at", "pk")[:AT_ONCE])
+    # What cannot begin stays due, and must not take the room of what can.
+    where = Connection.objects.filter(pk__in=rows.values("connection"))
+    idle = [row.pk for row in where if not _rotates(row)]
+    rows = rows.exclude(connection__in=idle).select_related("connection")
+    return list(rows.order_by("rotation_due_at", "pk")[:AT_ONCE])
+
+
+def _rotates(where: Connection) -> bool:
+    found = connections.capabilities(where)
+    return found is not None and found.shape != Shape.EPHEMERAL
 
 
 def _begin(key: Key, now: datetime) -> bool:
     """Begin one rotation; say whether it was begun here."""
-    found = connections.capabilities(key.connection)
-    if found is None or found.shape == Shape.EPHEMERAL:
-        return False
     try:
         with transaction.atomic(durable=True):
             services.begin(

@@ -14,6 +14,7 @@ from keyvault.findings.models import Finding, FindingKind
 from keyvault.rotation import choosing, services, triggers
 from keyvault.rotation.models import Rotation
 from tests import races
+from tests.keyvault.vault import rows
 from tests.keyvault.vault.rows import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,6 +55,24 @@ def test_a_rotation_that_went_back_is_not_begun_again_for_the_same_time(due, wor
     due.rotation_due_at = now
     due.save()
     assert triggers.run(now) == 1
+
+
+def test_what_cannot_begin_does_not_take_the_room_of_what_can(due, cast, now, monkeypatch):
+    monkeypatch.setattr(triggers, "AT_ONCE", 1)
+    gone = rows.connection(cast, provider="gone", slug="gone")
+    early = now - timedelta(days=1)
+    rows.key(
+        cast,
+        gone,
+        name="other",
+        state="live",
+        live_at=early,
+        expires_at=now + timedelta(days=30),
+        rotation_due_at=early,
+    )
+
+    assert triggers.run(now) == 1
+    assert Rotation.objects.get().key == due
 
 
 def test_a_revoked_key_is_never_rotated(due, now):
