@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
@@ -202,6 +202,7 @@ def complete(
     for agent_id, name in users.items():
         if agent_id not in known:
             shown = name if name not in names else f"{name} ({agent_id})"
+            names.add(shown)
             alive.append(
                 register(
                     key=key,
@@ -214,7 +215,9 @@ def complete(
                 )
             )
     if _needs_a_hand(key, alive):
-        hand = register(key=key, name=BY_HAND_NAME, health=Way.BY_HAND, now=now, actor=actor)
+        # Somebody else may have been given the name.
+        name = BY_HAND_NAME if BY_HAND_NAME not in names else f"{BY_HAND_NAME} ({uuid4()})"
+        hand = register(key=key, name=name, health=Way.BY_HAND, now=now, actor=actor)
         alive.append(hand)
     return alive
 

@@ -7,6 +7,8 @@ itself.
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -21,6 +23,7 @@ from keyvault.rotation import batches, running, schedules, services
 from keyvault.rotation.models import ENDED, Rotation, Trigger
 from keyvault.rotation.saga import Cause, State
 
+log = logging.getLogger(__name__)
 AT_ONCE = 100
 STARTED_BY = "Schedule"
 _WORDS = {"cadence": Trigger.CADENCE, schedules.EXPIRY: Trigger.EXPIRY}
@@ -70,6 +73,10 @@ def _begin(key: Key, now: datetime) -> bool:
     except (services.AlreadyRotating, services.NotRotatable, IntegrityError):
         # Another clock was faster, or the key has ended since the look.
         return False
+    except Exception as error:  # noqa: BLE001 - one key must keep no other from its day.
+        # That it has not begun is told by `schedules.tell_missed`.
+        log.error("rotation of key %s did not begin: %s", key.pk, type(error).__name__)  # noqa: TRY400
+        return False
     return True
 
 
@@ -94,7 +101,8 @@ def _look_after(now: datetime) -> None:
 
 def _end(rotation: Rotation, now: datetime) -> None:
     """Have the rotation of a revoked key come to its end, also one that waits for a person."""
-    with transaction.atomic(durable=True):
+    # It may move since the look, and then nothing is stuck.
+    with suppress(services.WrongMoment), transaction.atomic(durable=True):
         services.ring(rotation.pk)
         if rotation.state == State.HELD:
             services.enter(rotation, State.ROLLING_BACK, cause=Cause.KEY_ENDED, now=now)
@@ -108,9 +116,6 @@ def _ring_if_over(rotation: Rotation) -> None:
 
 
 def _hold(rotation: Rotation, sentence: str, now: datetime) -> None:
-    try:
-        with transaction.atomic(durable=True):
-            services.enter(rotation, State.HELD, cause=Cause.STOPPED, sentence=sentence, now=now)
-    except services.WrongMoment:
-        # It moved since the look, so nothing is stuck.
-        return
+    # As above.
+    with suppress(services.WrongMoment), transaction.atomic(durable=True):
+        services.enter(rotation, State.HELD, cause=Cause.STOPPED, sentence=sentence, now=now)

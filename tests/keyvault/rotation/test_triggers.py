@@ -10,10 +10,12 @@ from django.utils import timezone
 
 from approvals import queue
 from approvals.models import Job
+from keyvault.dependents import services as dependents
 from keyvault.findings.models import Finding, FindingKind
 from keyvault.rotation import choosing, services, triggers
 from keyvault.rotation.models import Rotation
 from tests import races
+from tests.keyvault.agents import builders
 from tests.keyvault.vault import rows
 from tests.keyvault.vault.rows import WORKER
 
@@ -73,6 +75,47 @@ def test_what_cannot_begin_does_not_take_the_room_of_what_can(due, cast, now, mo
 
     assert triggers.run(now) == 1
     assert Rotation.objects.get().key == due
+
+
+def test_a_key_that_fails_keeps_no_other_from_its_day(due, now, monkeypatch, cast):
+    begin, failed = services.begin, []
+
+    def begin_after_a_fault(**given):
+        if not failed:
+            failed.append(given["key_id"])
+            raise ValueError("canary-value")
+        return begin(**given)
+
+    monkeypatch.setattr(services, "begin", begin_after_a_fault)
+    early = now - timedelta(days=1)
+    other = rows.key(
+        cast,
+        due.connection,
+        name="other",
+        state="live",
+        live_at=early,
+        expires_at=now + timedelta(days=30),
+        rotation_due_at=early,
+    )
+
+    assert triggers.run(now) == 1
+    assert failed == [other.pk]
+    assert Rotation.objects.get().key == due
+
+
+def test_the_name_of_the_hand_may_be_taken(due, now, cast):
+    with transaction.atomic():
+        dependents.register(
+            key=due,
+            name=dependents.BY_HAND_NAME,
+            health="reads",
+            agent_id=builders.agent(cast).pk,
+            now=now,
+            actor=WORKER,
+        )
+
+    assert triggers.run(now) == 1
+    assert Rotation.objects.get().deliveries.count() == 2
 
 
 def test_a_revoked_key_is_never_rotated(due, now):
