@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from approvals.ports import Actor, NotVisible
 from keyvault.inventory import services as inventory
@@ -51,8 +52,7 @@ def extend(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> No
         fields = {"choice": str(saga.Choice.EXTEND), "reason": reason}
         record("rotation.chosen", rotation, actor, now, fields)
         _resume(rotation, actor, now, old_verdict=saga.Old.UNTRIED)
-        if rotation.state == State.PROMOTING:
-            _write_anew(rotation, actor, now)
+        _write_anew(rotation, actor, now)
 
 
 def go_on(*, rotation_id: UUID, actor: Actor, now: datetime, request_id: UUID) -> None:
@@ -113,17 +113,22 @@ def excuse(
 
 
 def _write_anew(rotation: Rotation, actor: Actor, now: datetime) -> None:
-    """Have the places of the wave written again that held somebody else's value: they may be mended."""
-    state = DeliveryState.WAITING
-    failed = rotation.deliveries.filter(
-        wave=rotation.wave,
-        state=DeliveryState.FAILED,
-        has_new=False,
-        dependent__connection__isnull=False,
-    )
-    for delivery in failed.select_related("dependent"):
-        Delivery.objects.filter(pk=delivery.pk).update(state=state, note="")
-        fields = {"dependent": delivery.dependent.name, "state": str(state), "note": ""}
+    """Have the places written again that do not show their version: they may have been mended."""
+    rows = rotation.deliveries.filter(dependent__connection__isnull=False)
+    change: dict[str, Any]
+    if rotation.state == State.PROMOTING:
+        is_foreign = Q(state=DeliveryState.FAILED, has_new=False)
+        rows = rows.filter(is_foreign | Q(state=DeliveryState.RESTARTING), wave=rotation.wave)
+        change = {"state": DeliveryState.WAITING, "note": ""}
+    elif rotation.state == State.ROLLING_BACK:
+        rows = rows.filter(state=DeliveryState.RESTARTING, given_at__isnull=False)
+        # It may still have it, and is led back once more.
+        change = {"state": DeliveryState.RESTARTING, "note": "", "has_new": True}
+    else:
+        return
+    for delivery in rows.select_related("dependent"):
+        Delivery.objects.filter(pk=delivery.pk).update(**change)
+        fields = {"dependent": delivery.dependent.name, "state": str(change["state"]), "note": ""}
         record("rotation.delivered", rotation, actor, now, fields)
 
 

@@ -340,3 +340,29 @@ def test_a_place_gets_what_is_current_when_its_turn_has_come(
 
     assert versions.current(key.pk).number == 2
     assert live(places, "orders") == str(versions.current(key.pk).pk)
+
+
+@pytest.mark.parametrize("way", ["on", "back"])
+def test_more_time_writes_to_a_place_that_shows_another_version(
+    key, begin, push, work, places, fake, way
+):
+    push("orders")
+    before = places.at["orders"].live
+    rotation = begin()
+    places.health["orders"] = SLOW
+    work(rotation)
+    if way == "back":
+        before = places.at["orders"].live
+        back(rotation)
+        work(rotation)
+    places.at["orders"].live = before
+    later(rotation, 101)
+    assert work(rotation).cause == "unconfirmed"
+    places.health.clear()
+
+    extend(rotation)
+
+    done = work(rotation, tries=2)
+    assert done.state == ("draining" if way == "on" else "rolled_back")
+    assert live(places, "orders") == str(done.new_id if way == "on" else done.old_id)
+    assert len(fake.alive()) == (2 if way == "on" else 1)
