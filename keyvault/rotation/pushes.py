@@ -109,13 +109,17 @@ def _back(sight: Sight) -> list[Delivery]:
 
 
 def are_all_there(sight: Sight, errand: Errand) -> bool:
-    """Ask every place once more before the old version ends, and note who does not have the new one.
+    """Ask every place once more before a version ends, and note who does not have the other one.
 
     Raises Unfinished, NeedsPerson, LostClaim.
     """
+    is_back = sight.rotation.state == State.ROLLING_BACK
+    wanted = sight.old if is_back else sight.new
     rows = _pushed(sight, (DeliveryState.CONFIRMED,))
     found: list[Health] = []
-    _each(rows, errand, lambda one: found.append(_ask(one, _the(sight.new), sight, errand)))
+    # Whoever was given nothing on the way on has nothing to lose on the way back.
+    rows = [one for one in rows if one.given_at is not None or not is_back]
+    _each(rows, errand, lambda one: found.append(_ask(one, _the(wanted), sight, errand)))
     return all(state is Health.OK for state in found)
 
 

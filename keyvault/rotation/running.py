@@ -18,7 +18,7 @@ from approvals.ports import CannotExecute, Later, NeedsPerson, Run, Unfinished
 from keyvault.inventory import services as inventory
 from keyvault.rotation import batches, holding, pushes, saga, services, sight, steps
 from keyvault.rotation.models import Rotation
-from keyvault.rotation.saga import Do, Go, State, Wait
+from keyvault.rotation.saga import Do, Go, State, Step, Wait
 
 _AGAIN_S = 1.0
 _HELD_S, _HELD_MOST_S = 30.0, 3600.0
@@ -66,6 +66,9 @@ def _move(rotation_id: UUID, run: Run) -> bool:
             return _resume(found, run)
         case Wait(seconds):
             raise Later(seconds)
+        case Do(Step.REVOKE_NEW) if not _are_all_there(found, run):
+            # As below: it is led back once more when more time is given.
+            return True
         case Do(step):
             steps.do(step, found, run)
         case Go(State.BROWNOUT | State.REVOKING) if not _are_all_there(found, run):
@@ -119,7 +122,8 @@ def is_over(rotation: Rotation) -> bool:
 
 def _are_all_there(found: sight.Sight, run: Run) -> bool:
     """Look at every place once more; a person who let it go on has answered for all of them."""
-    return found.rotation.may_go_on or pushes.are_all_there(found, steps.errand_of(found, run))
+    is_answered = found.rotation.may_go_on or not found.seen.key_lives
+    return is_answered or pushes.are_all_there(found, steps.errand_of(found, run))
 
 
 def _note_progress(found: sight.Sight, run: Run) -> None:

@@ -366,3 +366,22 @@ def test_more_time_writes_to_a_place_that_shows_another_version(
     assert done.state == ("draining" if way == "on" else "rolled_back")
     assert live(places, "orders") == str(done.new_id if way == "on" else done.old_id)
     assert len(fake.alive()) == (2 if way == "on" else 1)
+
+
+def test_a_place_that_has_the_new_version_again_is_seen_before_that_ends(
+    begin, push, work, places, fake
+):
+    places.able["consumer_lag_s"] = 60.0
+    push("orders")
+    rotation = begin()
+    work(rotation)
+    late = places.at["orders"].live
+    back(rotation)
+    assert work(rotation, tries=2).state == "rolling_back"
+    Delivery.objects.filter(rotation=rotation).update(given_at=timezone.now() - timedelta(hours=1))
+    places.at["orders"].live = late
+
+    assert work(rotation).state == "rolling_back"
+
+    assert len(fake.alive()) == 2
+    assert parts(rotation) == {"orders": "restarting"}
