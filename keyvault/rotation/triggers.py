@@ -82,7 +82,7 @@ def _begin(key: Key, now: datetime) -> bool:
 
 def _look_after(now: datetime) -> None:
     """Hold rotations whose job has given up, ring for those that have none, end the needless."""
-    held = {job.subject_id: job for job in queue.held() if job.kind == services.JOB}
+    held = {job.subject_id: job for job in queue.held(kind=services.JOB, limit=None)}
     waiting = {subject_id for subject_id, _ in queue.open_jobs(kind=services.JOB)}
     rows = Rotation.objects.exclude(state__in=ENDED).filter(since__lt=now).select_related("key")
     for rotation in rows:

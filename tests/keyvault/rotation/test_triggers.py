@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import transaction
@@ -168,6 +169,19 @@ def test_a_job_whose_workers_died_six_times_holds_its_rotation(begin, now):
     rotation.refresh_from_db()
     assert (rotation.state, rotation.held_from) == ("held", "planned")
     assert Finding.objects.filter(kind=FindingKind.ROTATION, closed_at=None).count() == 1
+
+
+def test_a_rotation_is_held_however_many_other_jobs_are(begin, now):
+    rotation = begin()
+    Job.objects.filter(subject_id=rotation.pk).update(state="held", code="crashed", sentence="x")
+    Job.objects.bulk_create(
+        Job(kind="dependent.deliver", subject_id=uuid4(), state="held") for _ in range(201)
+    )
+
+    triggers.run(timezone.now() + timedelta(seconds=1))
+
+    rotation.refresh_from_db()
+    assert rotation.state == "held"
 
 
 def test_a_job_that_waits_for_a_pasted_value_is_left_waiting(begin, now):
