@@ -7,7 +7,7 @@ version is silent at the provider: that is asked there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -39,6 +39,12 @@ def proofs(rotation: Rotation, deliveries: Sequence[Delivery]) -> dict[UUID, Pro
         for agent_id, one in said.items()
         if one.last_at >= rotation.created_at
     }
+
+
+def last_read(rotation: Rotation, agent_ids: Collection[UUID], *, number: int) -> frozenset[UUID]:
+    """Return those of some agents that have fetched this version, and none since, in a rotation."""
+    found = reads.last_of(rotation.key_id, list(agent_ids), since=rotation.created_at)
+    return frozenset(agent_id for agent_id, one in found.items() if one.number == number)
 
 
 def readers_of_old(
