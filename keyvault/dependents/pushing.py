@@ -85,6 +85,9 @@ def remove(row: Dependent, errand: Errand) -> None:
 
 
 def _note_failed(row: Dependent, stop: Unfinished, errand: Errand) -> None:
+    if stop.code == "busy":
+        # It waits its turn there, and nothing was tried.
+        return
     is_last = errand.run.is_last
     with errand.writing():
         services.note_failed(row, stop, is_last=is_last, actor=errand.actor, now=errand.now)

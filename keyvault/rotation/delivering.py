@@ -7,13 +7,15 @@ job at work stays planned, and the job that finds a rotation comes again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import transaction
 
 from approvals import queue
-from approvals.ports import Actor, Later, Run
+from approvals.ports import Actor, Later, Run, Unfinished
 from keyvault.connections import places
 from keyvault.connections.calls import Errand
 from keyvault.connections.models import Connection
@@ -76,9 +78,10 @@ def deliver(dependent_id: UUID, run: Run) -> None:
     version = versions.current(row.key_id)
     if version is None:
         return
-    pushing.promote(row, version, errand)
-    run.reached("delivery:written")
-    found = pushing.verify(row, version, errand)
+    with _turn_by_turn():
+        pushing.promote(row, version, errand)
+        run.reached("delivery:written")
+        found = pushing.verify(row, version, errand)
     with errand.writing():
         dependents.note_health(row, found, actor=WRITER, now=run.now)
 
@@ -91,11 +94,23 @@ def remove(dependent_id: UUID, run: Run) -> None:
         return
     errand = Errand(row.key, row.request_id or row.pk, run, WRITER)
     _take_turn(row, errand)
-    pushing.remove(row, errand)
+    with _turn_by_turn():
+        pushing.remove(row, errand)
     run.reached("delivery:removed")
     with errand.writing():
         dependents.removed(dependent=row, actor=WRITER, now=run.now)
         _leave_out(row, errand)
+
+
+@contextmanager
+def _turn_by_turn() -> Iterator[None]:
+    """Come again where the destination has too much to do at once: that is no failure of the place."""
+    try:
+        yield
+    except Unfinished as stop:
+        if stop.code == "busy":
+            raise Later(_AGAIN_S) from None
+        raise
 
 
 def _leave_out(row: Dependent, errand: Errand) -> None:
