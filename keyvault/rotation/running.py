@@ -101,10 +101,14 @@ def _asked(found: sight.Sight, run: Run) -> sight.Sight:
 
 
 def _resume(found: sight.Sight, run: Run) -> bool:
-    """Go on from a hold that has lost its reason; say whether it did. Raises Later."""
+    """Go on from a hold that has lost its reason; say whether it did. Raises Later, Unfinished."""
     rotation = found.rotation
     if rotation.state != State.HELD:
         return False
+    if found.seen.is_suspended:
+        # Nobody answered when it was held; whoever still needs it must not wait for a person.
+        steps.do(Step.RESUME_OLD, found, run)
+        return True
     if not is_over(rotation):
         if pushes.unproved(found):
             # Nobody reports for a place, so it is looked at, more and more seldom.
@@ -170,8 +174,10 @@ def _require_no_writing(rotation: Rotation) -> None:
 
 
 def _after_failure(rotation_id: UUID, run: Run, stop: Unfinished) -> None:
-    """Hold the rotation when trying again cannot help; otherwise let the job back off."""
+    """Hold the rotation, unless it is, when trying again cannot help; else let the job back off."""
     rotation = Rotation.objects.select_related("key").get(pk=rotation_id)
+    if rotation.state == State.HELD:
+        raise stop
     if isinstance(stop, NeedsPerson) and stop.code in services.BY_HAND:
         with transaction.atomic(durable=True):
             run.fence()
@@ -200,7 +206,7 @@ def _switch_on(rotation_id: UUID, run: Run) -> None:
     """Leave a rotation that is to be held with both versions working, where the provider answers."""
     found = sight.look(rotation_id)
     if found.rotation.state == State.BROWNOUT and found.seen.is_suspended:
-        # Where it does not, the page says that the version is off, and every way on tries again.
+        # Where it does not, the page says that the version is off, and the clock has it tried again.
         with suppress(Unfinished):
             steps.do(saga.Step.RESUME_OLD, found, run)
 

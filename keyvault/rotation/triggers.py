@@ -22,6 +22,7 @@ from keyvault.providers.base import Shape
 from keyvault.rotation import batches, running, schedules, services
 from keyvault.rotation.models import ENDED, Rotation, Trigger
 from keyvault.rotation.saga import Cause, State
+from keyvault.vault import selectors as versions
 
 log = logging.getLogger(__name__)
 AT_ONCE = 100
@@ -92,6 +93,7 @@ def _look_after(now: datetime) -> None:
             _end(rotation, now)
         elif rotation.state == State.HELD:
             _ring_if_over(rotation)
+            _ring_if_off(rotation)
         elif job is not None and job.code not in services.BY_HAND:
             _hold(rotation, job.sentence, now)
         elif rotation.pk not in waiting:
@@ -113,6 +115,16 @@ def _ring_if_over(rotation: Rotation) -> None:
     if rotation.cause == Cause.UNCONFIRMED and running.is_over(rotation):
         with transaction.atomic(durable=True):
             services.ring(rotation.pk)
+
+
+def _ring_if_off(rotation: Rotation) -> None:
+    """Have the old version switched on that was off when the rotation was held."""
+    if rotation.held_from != State.BROWNOUT or rotation.old_id is None:
+        return
+    old = versions.version(rotation.old_id)
+    if old.suspended_at is not None and not old.has_ended:
+        with transaction.atomic(durable=True):
+            queue.enqueue(kind=services.JOB, subject_id=rotation.pk)
 
 
 def _hold(rotation: Rotation, sentence: str, now: datetime) -> None:
