@@ -132,9 +132,10 @@ def oldest_due_at() -> datetime | None:
     return oldest
 
 
-def held(*, limit: int = 200) -> list[HeldJob]:
-    """Return the jobs that wait for a person, newest first."""
-    rows = Job.objects.filter(state=Job.State.HELD).order_by("-id")[:limit]
+def held(*, kind: str = "", limit: int | None = 200) -> list[HeldJob]:
+    """Return the jobs that wait for a person, newest first; of one kind, or of all."""
+    rows = Job.objects.filter(state=Job.State.HELD, **({"kind": kind} if kind else {}))
+    rows = rows.order_by("-id")[:limit]
     return [
         HeldJob(
             job.pk, job.kind, job.subject_id, job.code, job.sentence, job.attempts, job.ended_at

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.urls import reverse
 
 from approvals import digests, ports, services
+from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys
@@ -112,6 +113,7 @@ class FinishRotation:
             raise ports.CannotExecute("wrong_state", "The rotation cannot go on like this now.")
         with transaction.atomic(durable=True):
             run.fence()
+            self._require_as_approved(request_id)
             try:
                 choosing.go_on(
                     rotation_id=self.rotation_id,
@@ -130,6 +132,16 @@ class FinishRotation:
         """Return the rotation's page."""
         del request_id
         return reverse("rotation", args=[self.rotation_id])
+
+    def _require_as_approved(self, request_id: UUID) -> None:
+        """Stop a run that would end another version, or break others, than was approved."""
+        found, approved = self._rotation(), requests.plan_of(request_id)["body"]
+        if found.state != RotationState.HELD:
+            return
+        is_elsewhere = (found.held_from, found.wave) != (approved["held_from"], approved["wave"])
+        if is_elsewhere or not set(self._behind()) <= set(approved["behind"]):
+            sentence = "The rotation is held elsewhere, or for others, than approved. Ask again."
+            raise ports.CannotExecute("wrong_state", sentence)
 
     def _behind(self) -> tuple[str, ...]:
         done = {DeliveryState.CONFIRMED, DeliveryState.EXCUSED}

@@ -1,8 +1,8 @@
 """Write versions of a key to the place of a dependent, and read back what is there.
 
 What is sent is noted before it is sent, so that whoever takes over after a
-crash or a lost answer knows which values of ours may be live there. Whatever
-else is live is somebody's own and stays.
+crash or a lost answer knows that it may be live there. What is live and is no
+version of the key is somebody's own and stays.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from approvals.ports import NeedsPerson, Unfinished
 from keyvault.connections import places
 from keyvault.connections.calls import Errand, spoken, told
 from keyvault.connections.context import Reach, reach_destination
-from keyvault.connections.models import Connection
 from keyvault.dependents import services
 from keyvault.dependents.models import Dependent
 from keyvault.destinations import base
 from keyvault.destinations.base import Destination, Health, Observed
+from keyvault.vault import selectors as versions
 from keyvault.vault import services as vault
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def stage(row: Dependent, version: Version, errand: Errand) -> None:
 
 
 def promote(row: Dependent, version: Version, errand: Errand) -> None:
-    """Make a version live at the place, away from what we believe live there. Idempotent.
+    """Make a version live at the place, away from whichever of ours is live there. Idempotent.
 
     Raises Unfinished, NeedsPerson (Foreign among them), LostClaim.
     """
@@ -48,8 +48,7 @@ def promote(row: Dependent, version: Version, errand: Errand) -> None:
     try:
         server = _write(row, version, errand)
     except Unfinished as stop:
-        with errand.writing():
-            services.note_failed(row, stop, actor=errand.actor, now=errand.now)
+        _note_failed(row, stop, errand)
         raise
     errand.run.reached("push:written")
     with errand.writing():
@@ -78,32 +77,39 @@ def remove(row: Dependent, errand: Errand) -> None:
         with _reached(row, errand, "remove") as reached, _comparing():
             found = reached.plugin.observe(reached.call(row.target))
             if found.live is not None or found.is_foreign:
-                expect = _expected(row, found, reached.connection)
+                expect = _expected(row, found)
                 reached.plugin.remove(reached.call(row.target), expect or "")
     except Unfinished as stop:
-        with errand.writing():
-            services.note_failed(row, stop, actor=errand.actor, now=errand.now)
+        _note_failed(row, stop, errand)
         raise
+
+
+def _note_failed(row: Dependent, stop: Unfinished, errand: Errand) -> None:
+    if stop.code == "busy":
+        # It waits its turn there, and nothing was tried.
+        return
+    is_last = errand.run.is_last
+    with errand.writing():
+        services.note_failed(row, stop, is_last=is_last, actor=errand.actor, now=errand.now)
 
 
 def _write(row: Dependent, version: Version, errand: Errand) -> dict[str, str]:
     """Write and return what names the server at which that was."""
     with _holding(row, version, errand, "promote") as (reached, shown), _comparing():
         found = reached.plugin.observe(reached.call(row.target))
-        expect = _expected(row, found, reached.connection)
+        expect = _expected(row, found)
         reached.plugin.promote(reached.call(row.target), shown, expect)
     return places.leads_to(reached.connection)
 
 
-def _expected(row: Dependent, found: Observed, connection: Connection) -> str | None:
+def _expected(row: Dependent, found: Observed) -> str | None:
     """Return which version of ours may be replaced at the place; None where there is none.
 
-    At another server than that of before nothing is ours yet.
+    Every version of the key is ours, whatever is known of the place: an answer may have been
+    lost, and another version been sent since.
     """
-    if found.live is None or row.server not in ({}, places.leads_to(connection)):
-        return None
-    ours = {str(known) for known in (row.live_id, row.tried_id) if known}
-    return found.live if found.live in ours else str(row.live_id or "")
+    ours = {str(version.pk) for version in versions.versions(row.key_id)}
+    return found.live if found.live in ours else None
 
 
 @contextmanager

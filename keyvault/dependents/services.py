@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
 
@@ -113,10 +113,15 @@ def note_trying(row: Dependent, version: Version) -> None:
     Dependent.objects.filter(pk=row.pk).update(push=Push.WRITING, push_note="", tried_id=version.pk)
 
 
-def note_failed(row: Dependent, stop: Unfinished, *, actor: Actor, now: datetime) -> None:
-    """Note that a place could not be written, and have the owner know where a person is needed."""
+def note_failed(
+    row: Dependent, stop: Unfinished, *, is_last: bool, actor: Actor, now: datetime
+) -> None:
+    """Note that a place could not be written, and have the owner know where a person is needed.
+
+    is_last: no other try is made unless somebody asks for it.
+    """
     Dependent.objects.filter(pk=row.pk).update(push=Push.FAILED, push_note=stop.sentence)
-    if isinstance(stop, NeedsPerson):
+    if is_last or isinstance(stop, NeedsPerson):
         sentence = f"{row.key.name} cannot be written to {row.name}: {stop.sentence}"
         _open_finding(row, sentence, actor=actor, now=now)
 
@@ -198,6 +203,7 @@ def complete(
     for agent_id, name in users.items():
         if agent_id not in known:
             shown = name if name not in names else f"{name} ({agent_id})"
+            names.add(shown)
             alive.append(
                 register(
                     key=key,
@@ -210,7 +216,9 @@ def complete(
                 )
             )
     if _needs_a_hand(key, alive):
-        hand = register(key=key, name=BY_HAND_NAME, health=Way.BY_HAND, now=now, actor=actor)
+        # Somebody else may have been given the name.
+        name = BY_HAND_NAME if BY_HAND_NAME not in names else f"{BY_HAND_NAME} ({uuid4()})"
+        hand = register(key=key, name=name, health=Way.BY_HAND, now=now, actor=actor)
         alive.append(hand)
     return alive
 

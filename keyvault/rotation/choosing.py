@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
 from approvals.ports import Actor, NotVisible
 from keyvault.inventory import services as inventory
@@ -35,9 +36,10 @@ def roll_back(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) ->
         record("rotation.chosen", rotation, actor, now, fields)
         if rotation.state == State.HELD:
             _resume(rotation, actor, now)
-        # What was tried hours ago says nothing of now.
+        # What was tried hours ago says nothing of now, and what was approved to go on
+        # whatever is seen is no word for ending the new version over those who use it.
         Rotation.objects.filter(pk=rotation.pk).update(
-            wants_back=True, old_verdict=saga.Old.UNTRIED
+            wants_back=True, may_go_on=False, old_verdict=saga.Old.UNTRIED
         )
 
 
@@ -50,10 +52,7 @@ def extend(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> No
         fields = {"choice": str(saga.Choice.EXTEND), "reason": reason}
         record("rotation.chosen", rotation, actor, now, fields)
         _resume(rotation, actor, now, old_verdict=saga.Old.UNTRIED)
-        # A place that held somebody else's value may have been mended, so it is written to anew.
-        rotation.deliveries.filter(
-            state=DeliveryState.FAILED, has_new=False, dependent__connection__isnull=False
-        ).update(state=DeliveryState.WAITING)
+        _write_anew(rotation, actor, now)
 
 
 def go_on(*, rotation_id: UUID, actor: Actor, now: datetime, request_id: UUID) -> None:
@@ -110,6 +109,26 @@ def excuse(
             state=DeliveryState.EXCUSED, note=reason, confirmed_by=actor.label
         )
         fields = {"dependent": delivery.dependent.name, "state": "excused", "note": reason}
+        record("rotation.delivered", rotation, actor, now, fields)
+
+
+def _write_anew(rotation: Rotation, actor: Actor, now: datetime) -> None:
+    """Have the places written again that do not show their version: they may have been mended."""
+    rows = rotation.deliveries.filter(dependent__connection__isnull=False)
+    change: dict[str, Any]
+    if rotation.state == State.PROMOTING:
+        is_foreign = Q(state=DeliveryState.FAILED, has_new=False)
+        rows = rows.filter(is_foreign | Q(state=DeliveryState.RESTARTING), wave=rotation.wave)
+        change = {"state": DeliveryState.WAITING, "note": ""}
+    elif rotation.state == State.ROLLING_BACK:
+        rows = rows.filter(state=DeliveryState.RESTARTING, given_at__isnull=False)
+        # It may still have it, and is led back once more.
+        change = {"state": DeliveryState.RESTARTING, "note": "", "has_new": True}
+    else:
+        return
+    for delivery in rows.select_related("dependent"):
+        Delivery.objects.filter(pk=delivery.pk).update(**change)
+        fields = {"dependent": delivery.dependent.name, "state": str(change["state"]), "note": ""}
         record("rotation.delivered", rotation, actor, now, fields)
 
 

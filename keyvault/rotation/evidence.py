@@ -8,7 +8,7 @@ at the provider: that is asked there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -60,6 +60,12 @@ def proofs(
         elif agent_id in by_agent:
             found[one.dependent_id] = by_agent[agent_id]
     return found
+
+
+def last_read(rotation: Rotation, agent_ids: Collection[UUID], *, number: int) -> frozenset[UUID]:
+    """Return those of some agents that have fetched this version, and none since, in a rotation."""
+    found = reads.last_of(rotation.key_id, list(agent_ids), since=rotation.created_at)
+    return frozenset(agent_id for agent_id, one in found.items() if one.number == number)
 
 
 def readers_of_old(

@@ -216,6 +216,7 @@ class Delivery(models.Model):
     """One dependent's part in one rotation. `has_new`: it was given the new version.
 
     `was_healthy`: how its address answered right before that; None where nobody asked.
+    `given_at` is when it was last given a version, the old one again on the way back.
     """
 
     id = models.BigAutoField(primary_key=True)

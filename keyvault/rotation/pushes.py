@@ -17,7 +17,7 @@ from keyvault.dependents import pushing
 from keyvault.dependents import services as dependents
 from keyvault.dependents.pushing import Foreign
 from keyvault.destinations.base import State as Health
-from keyvault.rotation import services
+from keyvault.rotation import holding, services
 from keyvault.rotation.models import Delivery, DeliveryState
 from keyvault.rotation.saga import State
 from keyvault.rotation.sight import Sight
@@ -26,7 +26,7 @@ from keyvault.rotation.wellbeing import with_health
 if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
-_ASKED_IN = frozenset({State.PROMOTING, State.DRAINING, State.BROWNOUT, State.ROLLING_BACK})
+_ASKED_IN = frozenset({State.PROMOTING, State.DRAINING, State.BROWNOUT})
 _NOT_WRITTEN = (DeliveryState.WAITING, DeliveryState.WRITING)
 _NOT_PROVED = (DeliveryState.RESTARTING, DeliveryState.FAILED)
 _MEANS = {
@@ -39,10 +39,11 @@ _MEANS = {
 def stage(sight: Sight, errand: Errand) -> None:
     """Lay the new version beside the live one at every place, before anything moves.
 
-    Raises Unfinished, NeedsPerson.
+    Not where it was skipped: a place that is gone for good would let no rotation begin.
+    Raises Unfinished, NeedsPerson, LostClaim.
     """
-    version = _the(sight.new)
-    _each(_pushed(sight), lambda one: pushing.stage(one.dependent, version, errand))
+    version, rows = _the(sight.new), _pushed(sight, _NOT_WRITTEN)
+    _each(rows, errand, lambda one: pushing.stage(one.dependent, version, errand))
 
 
 def promote(sight: Sight, errand: Errand) -> None:
@@ -56,12 +57,19 @@ def promote(sight: Sight, errand: Errand) -> None:
     def give(one: Delivery) -> None:
         # It may have the new version as soon as the call begins.
         with errand.writing():
-            services.note(
-                one, DeliveryState.WRITING, rotation=sight.rotation, now=errand.now, has_new=True
+            is_wanted = services.note(
+                one,
+                DeliveryState.WRITING,
+                rotation=sight.rotation,
+                now=errand.now,
+                has_new=True,
+                given_at=Now(),
             )
-        _write(one, version, sight, errand, has_new=True, given_at=Now())
+        # Who was skipped while another place was written is not led back either.
+        if is_wanted:
+            _write(one, version, sight, errand, has_new=True)
 
-    _each(rows, give)
+    _each(rows, errand, give)
 
 
 def lead_back(sight: Sight, errand: Errand) -> None:
@@ -71,7 +79,7 @@ def lead_back(sight: Sight, errand: Errand) -> None:
     """
     version = _the(sight.old)
     rows = [one for one in _pushed(sight) if one.has_new]
-    _each(rows, lambda one: _write(one, version, sight, errand, has_new=False))
+    _each(rows, errand, lambda one: _write(one, version, sight, errand, has_new=False))
 
 
 def verify(sight: Sight, errand: Errand) -> bool:
@@ -80,21 +88,39 @@ def verify(sight: Sight, errand: Errand) -> bool:
     Raises Unfinished, NeedsPerson, LostClaim.
     """
     is_back = sight.rotation.state == State.ROLLING_BACK
-    if sight.rotation.state not in _ASKED_IN:
-        return False
-    states = (DeliveryState.RESTARTING,) if is_back else _NOT_PROVED
-    rows = [one for one in _pushed(sight, states) if one.has_new is not is_back]
-    _each(rows, lambda one: _ask(one, _the(sight.old if is_back else sight.new), sight, errand))
+    rows = _back(sight) if is_back else unproved(sight)
+    wanted = sight.old if is_back else sight.new
+    _each(rows, errand, lambda one: _ask(one, _the(wanted), sight, errand))
     return bool(rows)
 
 
+def unproved(sight: Sight) -> list[Delivery]:
+    """Return the places that have the new version and are not known to be well with it.
+
+    A roll-out that is held because somebody was late goes on when they are.
+    """
+    is_late = holding.may_end_by_itself(sight.rotation.held_from, sight.rotation.cause)
+    if sight.rotation.state not in _ASKED_IN and not is_late:
+        return []
+    return [one for one in _pushed(sight, _NOT_PROVED) if one.has_new]
+
+
+def _back(sight: Sight) -> list[Delivery]:
+    return [one for one in _pushed(sight, (DeliveryState.RESTARTING,)) if not one.has_new]
+
+
 def are_all_there(sight: Sight, errand: Errand) -> bool:
-    """Ask every place once more before the old version ends, and note who does not have the new one.
+    """Ask every place once more before a version ends, and note who does not have the other one.
 
     Raises Unfinished, NeedsPerson, LostClaim.
     """
+    is_back = sight.rotation.state == State.ROLLING_BACK
+    wanted = sight.old if is_back else sight.new
     rows = _pushed(sight, (DeliveryState.CONFIRMED,))
-    found = [_ask(one, _the(sight.new), sight, errand) for one in rows]
+    found: list[Health] = []
+    # Whoever was given nothing on the way on has nothing to lose on the way back.
+    rows = [one for one in rows if one.given_at is not None or not is_back]
+    _each(rows, errand, lambda one: found.append(_ask(one, _the(wanted), sight, errand)))
     return all(state is Health.OK for state in found)
 
 
@@ -103,6 +129,7 @@ def tidy(sight: Sight, keep: Version | None, errand: Errand) -> None:
     if keep is None:
         return
     for one in _pushed(sight):
+        errand.run.fence()
         try:
             pushing.cleanup(one.dependent, keep, errand)
         except Unfinished as stop:
@@ -114,6 +141,7 @@ def tidy(sight: Sight, keep: Version | None, errand: Errand) -> None:
 def _write(one: Delivery, version: Version, sight: Sight, errand: Errand, **facts: object) -> None:
     """Write a version to one place; a foreign value there stays, and is a failure of the place."""
     state, text = DeliveryState.RESTARTING, ""
+    facts["given_at"] = Now()
     try:
         pushing.promote(one.dependent, version, errand)
     except Foreign as stop:
@@ -142,10 +170,14 @@ def _pushed(sight: Sight, states: Collection[str] = DeliveryState.values) -> lis
     return [one for one in sight.deliveries if one.dependent.connection_id and one.state in states]
 
 
-def _each(rows: Iterable[Delivery], act: Callable[[Delivery], object]) -> None:
-    """Do something for each, then raise the first failure with the name of whom it befell."""
+def _each(rows: Iterable[Delivery], errand: Errand, act: Callable[[Delivery], object]) -> None:
+    """Do something for each, then raise the first failure with the name of whom it befell.
+
+    The claim is renewed before each: the calls of all may take longer than it holds.
+    """
     first: Unfinished | None = None
     for one in rows:
+        errand.run.fence()
         try:
             act(one)
         except Unfinished as stop:

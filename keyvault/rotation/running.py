@@ -18,9 +18,10 @@ from approvals.ports import CannotExecute, Later, NeedsPerson, Run, Unfinished
 from keyvault.inventory import services as inventory
 from keyvault.rotation import batches, holding, probes, pushes, saga, services, sight, steps
 from keyvault.rotation.models import Rotation
-from keyvault.rotation.saga import Do, Go, State, Wait
+from keyvault.rotation.saga import Do, Go, State, Step, Wait
 
 _AGAIN_S = 1.0
+_HELD_S, _HELD_MOST_S = 30.0, 3600.0
 _LOST = frozenset({"ambiguous", "fault"})
 
 
@@ -58,13 +59,16 @@ def run(rotation_id: UUID, run: Run) -> None:
 
 def _move(rotation_id: UUID, run: Run) -> bool:
     """Make one move; say whether there may be another. Raises Later."""
-    found = _look(rotation_id, run)
+    found = _asked(sight.look(rotation_id), run)
     _note_progress(found, run)
     match saga.decide(found.seen):
         case None:
             return _resume(found, run)
         case Wait(seconds):
             raise Later(seconds)
+        case Do(Step.REVOKE_NEW) if not _are_all_there(found, run):
+            # As below: it is led back once more when more time is given.
+            return True
         case Do(step):
             steps.do(step, found, run)
         case Go(State.BROWNOUT | State.REVOKING) if not _are_all_there(found, run):
@@ -75,23 +79,41 @@ def _move(rotation_id: UUID, run: Run) -> bool:
     return True
 
 
-def _look(rotation_id: UUID, run: Run) -> sight.Sight:
-    """Return what is known now, after everybody was asked who is to be heard."""
-    found = sight.look(rotation_id)
-    if hear := steps.HEARS.get(found.rotation.state):
-        hear(found, run)
-        found = sight.look(rotation_id)
-    if probes.ask(found, steps.errand_of(found, run)):
-        found = sight.look(rotation_id)
-    if pushes.verify(found, steps.errand_of(found, run)):
-        found = sight.look(rotation_id)
+def _asked(found: sight.Sight, run: Run) -> sight.Sight:
+    """Ask the provider, the addresses and the places how it stands; return what is known then.
+
+    Where it is decided what comes next, nobody has to answer: a place that refuses to be
+    read would keep a person from going back, and a revoked key opens for no look. Raises
+    Unfinished, LostClaim.
+    """
+    rotation_id = found.rotation.pk
+    try:
+        if hear := steps.HEARS.get(found.rotation.state):
+            hear(found, run)
+            found = sight.look(rotation_id)
+        for ask in (probes.ask, pushes.verify):
+            if ask(found, steps.errand_of(found, run)):
+                found = sight.look(rotation_id)
+    except Unfinished:
+        if not found.seen.is_decided and found.rotation.state != State.HELD:
+            raise
+        return sight.look(rotation_id)
     return found
 
 
 def _resume(found: sight.Sight, run: Run) -> bool:
-    """Go on from a hold that has lost its reason; say whether it did."""
+    """Go on from a hold that has lost its reason; say whether it did. Raises Later, Unfinished."""
     rotation = found.rotation
-    if rotation.state != State.HELD or not is_over(rotation):
+    if rotation.state != State.HELD:
+        return False
+    if found.seen.is_suspended:
+        # Nobody answered when it was held; whoever still needs it must not wait for a person.
+        steps.do(Step.RESUME_OLD, found, run)
+        return True
+    if not is_over(rotation):
+        if pushes.unproved(found):
+            # Nobody reports for a place, so it is looked at, more and more seldom.
+            raise Later(min(max(_HELD_S, found.seen.since_s / 10), _HELD_MOST_S))
         return False
     # What was tried before the hold says nothing of now.
     _go(found, Go(State(rotation.held_from)), run, old_verdict=saga.Old.UNTRIED)
@@ -105,7 +127,8 @@ def is_over(rotation: Rotation) -> bool:
 
 def _are_all_there(found: sight.Sight, run: Run) -> bool:
     """Look at every place once more; a person who let it go on has answered for all of them."""
-    return found.rotation.may_go_on or pushes.are_all_there(found, steps.errand_of(found, run))
+    is_answered = found.rotation.may_go_on or not found.seen.key_lives
+    return is_answered or pushes.are_all_there(found, steps.errand_of(found, run))
 
 
 def _note_progress(found: sight.Sight, run: Run) -> None:
@@ -153,8 +176,10 @@ def _require_no_writing(rotation: Rotation) -> None:
 
 
 def _after_failure(rotation_id: UUID, run: Run, stop: Unfinished) -> None:
-    """Hold the rotation when trying again cannot help; otherwise let the job back off."""
+    """Hold the rotation, unless it is, when trying again cannot help; else let the job back off."""
     rotation = Rotation.objects.select_related("key").get(pk=rotation_id)
+    if rotation.state == State.HELD:
+        raise stop
     if isinstance(stop, NeedsPerson) and stop.code in services.BY_HAND:
         with transaction.atomic(durable=True):
             run.fence()
@@ -183,7 +208,7 @@ def _switch_on(rotation_id: UUID, run: Run) -> None:
     """Leave a rotation that is to be held with both versions working, where the provider answers."""
     found = sight.look(rotation_id)
     if found.rotation.state == State.BROWNOUT and found.seen.is_suspended:
-        # Where it does not, the page says that the version is off, and every way on tries again.
+        # Where it does not, the page says that the version is off, and the clock has it tried again.
         with suppress(Unfinished):
             steps.do(saga.Step.RESUME_OLD, found, run)
 

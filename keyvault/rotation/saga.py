@@ -22,6 +22,7 @@ from keyvault.rotation import brownout
 from keyvault.rotation.moves import (
     DONE,
     POLL_MOST_S,
+    POLL_S,
     Do,
     Go,
     Move,
@@ -77,6 +78,7 @@ class Seen:
     been silent; None where use cannot be observed. is_promoted: the new version is the
     key's current one. may_go_on: a named person has approved to go on whatever is seen.
     is_back: every dependent that had the new version has left it again.
+    settling_s: how long whoever reads at a place may yet go on with what lay there before.
     is_being_written: the old version is on its way to a place, apart from this rotation.
     can_suspend: the provider can switch the old version off and on. is_suspended: it is
     switched off, perhaps. browned_s: seconds since it is for certain. misses: how many have
@@ -95,6 +97,7 @@ class Seen:
     wants_back: bool = False
     may_go_on: bool = False
     is_back: bool = True
+    settling_s: float = 0.0
     is_being_written: bool = False
     can_suspend: bool = False
     is_suspended: bool = False
@@ -104,6 +107,12 @@ class Seen:
     def in_wave(self) -> list[Part]:
         """Return the dependents of the wave that runs."""
         return [part for part in self.parts if part.wave == self.wave]
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a person has chosen or the key has ended, whatever an answer would say now."""
+        is_wanted_back = self.wants_back and self.state in REVERSIBLE
+        return is_wanted_back or self.may_go_on or not self.key_lives
 
     @property
     def waves(self) -> list[int]:
@@ -217,6 +226,8 @@ def _rolling_back(seen: Seen) -> Move:
         return Do(Step.FALL_BACK)
     if seen.key_lives and not seen.is_back and not seen.may_go_on:
         return _wait_or_hold(seen, Cause.UNCONFIRMED)
+    if seen.key_lives and seen.settling_s > 0 and not seen.may_go_on:
+        return Wait(min(max(POLL_S, seen.settling_s), POLL_MOST_S))
     return Do(Step.REVOKE_NEW)
 
 

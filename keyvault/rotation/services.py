@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from keyvault.vault.models import Version
 
 JOB = "rotation.step"
-# The job that writes the current version to a place, apart from any rotation.
-DELIVER = "dependent.deliver"
+# The jobs that write the current version to a place, or take it away, apart from any rotation.
+DELIVER, REMOVE = "dependent.deliver", "dependent.remove"
 # Somebody does on the key's page what is missing, and the held job goes on by itself.
 BY_HAND = frozenset({"intake", "by_hand", "server_changed"})
 CLOCK = Actor("system", "rotation", "Rotation")
@@ -197,15 +197,19 @@ def note(
     now: datetime,
     text: str = "",
     **facts: Any,  # noqa: ANN401 - columns of the row that change with the state.
-) -> None:
-    """Write down how far a dependent is, in the caller's transaction; nothing if it is known."""
+) -> bool:
+    """Write down how far a dependent is, in the caller's transaction.
+
+    Nothing, and False, where a person has excused it since it was looked at.
+    """
     confirmed_at = now if state == DeliveryState.CONFIRMED else None
-    # A person may have excused it since it was looked at.
     unmoved = Delivery.objects.filter(pk=delivery.pk, state=delivery.state)
-    if unmoved.update(state=state, note=text, confirmed_at=confirmed_at, **facts):
-        delivery.state = state
-        fields = {"dependent": delivery.dependent.name, "state": str(state), "note": text}
-        record("rotation.delivered", rotation, CLOCK, now, fields)
+    if not unmoved.update(state=state, note=text, confirmed_at=confirmed_at, **facts):
+        return False
+    delivery.state = state
+    fields = {"dependent": delivery.dependent.name, "state": str(state), "note": text}
+    record("rotation.delivered", rotation, CLOCK, now, fields)
+    return True
 
 
 def ring(rotation_id: UUID) -> None:

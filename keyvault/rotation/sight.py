@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import DurationField, ExpressionWrapper, F
+from django.db.models.functions import Now
 
 from approvals import queue
 from keyvault.connections import places
@@ -95,6 +97,7 @@ def _seen(
         may_go_on=rotation.may_go_on,
         is_being_written=is_being_written(rotation),
         is_back=not any(_has_loaded(one, number, proofs, heard, since=since) for one in deliveries),
+        settling_s=_settling_s(rotation, deliveries),
         browned_s=browned_s,
         misses=rotation.misses,
     )
@@ -161,12 +164,13 @@ def is_observable(key: Key, old: Version | None, deliveries: Sequence[Delivery])
 
 
 def is_being_written(rotation: Rotation) -> bool:
-    """Say whether a job of its own is just writing the old version to a place."""
+    """Say whether a job of its own is just writing the old version to a place, or taking it away."""
     if rotation.state != State.PLANNED:
         return False
     jobs = [
-        queue.newest(kind=services.DELIVER, subject_id=place)
+        queue.newest(kind=kind, subject_id=place)
         for place in dependents.being_written(rotation.key_id)
+        for kind in (services.DELIVER, services.REMOVE)
     ]
     return any(job and job[0] in {"ready", "running"} for job in jobs)
 
@@ -183,6 +187,20 @@ def _ages(rotation: Rotation) -> tuple[float, float, float | None]:
         )
         since_s, quiet_s, browned_s = cursor.fetchone()
     return since_s, quiet_s, browned_s
+
+
+def _settling_s(rotation: Rotation, deliveries: Sequence[Delivery]) -> float:
+    """Return the longest that a place's readers may lag behind what was written there last."""
+    ago = ExpressionWrapper(Now() - F("given_at"), output_field=DurationField())
+    since: dict[int, timedelta] = dict(
+        rotation.deliveries.filter(given_at__isnull=False).values_list("pk", ago)
+    )
+    left = [
+        dependents.lag_s(one.dependent) - since[one.pk].total_seconds()
+        for one in deliveries
+        if one.pk in since and one.dependent.health == Health.PUSHED
+    ]
+    return max(left, default=0.0)
 
 
 def _has_loaded(

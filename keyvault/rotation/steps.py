@@ -19,7 +19,7 @@ from keyvault.connections.calls import Errand, Work, spoken, told
 from keyvault.connections.context import reach
 from keyvault.inventory import changes
 from keyvault.providers.base import Issued, ReportsUse
-from keyvault.rotation import evidence, pushes, saga, services, suspending
+from keyvault.rotation import delivering, evidence, latecomers, pushes, saga, services, suspending
 from keyvault.rotation.models import Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State, Step
 from keyvault.rotation.sight import Sight
@@ -44,11 +44,12 @@ def errand_of(sight: Sight, run: Run) -> Errand:
 def listen(sight: Sight, run: Run) -> None:
     """Ask the provider and the gateway whether the old version is in use, and note since when not.
 
-    Use that a program reports of itself is no part of it. Raises Unfinished, LostClaim.
+    Also by whom that nobody had known of. Use that a program reports of itself is no part of it. Raises Unfinished, LostClaim.
     """
     rotation, old = sight.rotation, sight.old
     if old is None:
         return
+    latecomers.admit(sight, run)
     since = rotation.quiet_since or rotation.since
     used_at = evidence.reads_of_old(rotation, old.number, sight.deliveries, since=since)
     errand = errand_of(sight, run)
@@ -73,6 +74,7 @@ def count(sight: Sight, run: Run) -> None:
 HEARS: Mapping[str, Callable[[Sight, Run], None]] = {
     State.DRAINING: listen,
     State.BROWNOUT: count,
+    State.ROLLING_BACK: latecomers.admit,
 }
 
 
@@ -160,6 +162,8 @@ def _finish(sight: Sight, errand: Errand) -> None:
             now=errand.now,
         )
         services.enter(sight.rotation, State.COMPLETED, now=errand.now)
+        if sight.new is not None:
+            delivering.catch_up(sight.new)
 
 
 def _fall_back(sight: Sight, errand: Errand) -> None:
@@ -182,6 +186,8 @@ def _revoke_new(sight: Sight, errand: Errand) -> None:
             sentence=sight.rotation.sentence,
             now=errand.now,
         )
+        if sight.old is not None and sight.seen.key_lives:
+            delivering.catch_up(sight.old)
 
     pushes.tidy(sight, sight.old, errand)
     _end(sight.new or versions.pending(errand.key.pk), errand, back)

@@ -7,6 +7,8 @@ itself.
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -14,12 +16,15 @@ from django.db.models import Exists, OuterRef
 
 from approvals import queue
 from keyvault.connections import selectors as connections
+from keyvault.connections.models import Connection
 from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
 from keyvault.rotation import batches, probes, running, schedules, services
 from keyvault.rotation.models import ENDED, Rotation, Trigger
 from keyvault.rotation.saga import Cause, State
+from keyvault.vault import selectors as versions
 
+log = logging.getLogger(__name__)
 AT_ONCE = 100
 STARTED_BY = "Schedule"
 _WORDS = {"cadence": Trigger.CADENCE, schedules.EXPIRY: Trigger.EXPIRY}
@@ -40,14 +45,20 @@ def _due(now: datetime) -> list[Key]:
     rows = Key.objects.filter(state=KeyState.LIVE, rotation_due_at__lte=now)
     rows = rows.exclude(Exists(rotations.exclude(state__in=ENDED)))
     rows = rows.exclude(Exists(rotations.filter(slot=OuterRef("rotation_due_at"))))
-    return list(rows.select_related("connection").order_by("rotation_due_at", "pk")[:AT_ONCE])
+    # What cannot begin stays due, and must not take the room of what can.
+    where = Connection.objects.filter(pk__in=rows.values("connection"))
+    idle = [row.pk for row in where if not _rotates(row)]
+    rows = rows.exclude(connection__in=idle).select_related("connection")
+    return list(rows.order_by("rotation_due_at", "pk")[:AT_ONCE])
+
+
+def _rotates(where: Connection) -> bool:
+    found = connections.capabilities(where)
+    return found is not None and found.shape != Shape.EPHEMERAL
 
 
 def _begin(key: Key, now: datetime) -> bool:
     """Begin one rotation; say whether it was begun here."""
-    found = connections.capabilities(key.connection)
-    if found is None or found.shape == Shape.EPHEMERAL:
-        return False
     try:
         with transaction.atomic(durable=True):
             services.begin(
@@ -63,20 +74,26 @@ def _begin(key: Key, now: datetime) -> bool:
     except (services.AlreadyRotating, services.NotRotatable, IntegrityError):
         # Another clock was faster, or the key has ended since the look.
         return False
+    except Exception as error:  # noqa: BLE001 - one key must keep no other from its day.
+        # That it has not begun is told by `schedules.tell_missed`.
+        log.error("rotation of key %s did not begin: %s", key.pk, type(error).__name__)  # noqa: TRY400
+        return False
     return True
 
 
 def _look_after(now: datetime) -> None:
     """Hold rotations whose job has given up, ring for those that have none, end the needless."""
-    held = {job.subject_id: job for job in queue.held() if job.kind == services.JOB}
+    held = {job.subject_id: job for job in queue.held(kind=services.JOB, limit=None)}
     waiting = {subject_id for subject_id, _ in queue.open_jobs(kind=services.JOB)}
     rows = Rotation.objects.exclude(state__in=ENDED).filter(since__lt=now).select_related("key")
     for rotation in rows:
         job = held.get(rotation.pk)
-        if rotation.key.state == KeyState.REVOKED:
+        is_stuck = rotation.state == State.HELD or job is not None
+        if rotation.key.state == KeyState.REVOKED and is_stuck:
             _end(rotation, now)
         elif rotation.state == State.HELD:
             _ring_if_over(rotation)
+            _ring_if_off(rotation)
         elif job is not None and job.code not in services.BY_HAND:
             _hold(rotation, job.sentence, now)
         elif rotation.pk not in waiting:
@@ -86,7 +103,8 @@ def _look_after(now: datetime) -> None:
 
 def _end(rotation: Rotation, now: datetime) -> None:
     """Have the rotation of a revoked key come to its end, also one that waits for a person."""
-    with transaction.atomic(durable=True):
+    # It may move since the look, and then nothing is stuck.
+    with suppress(services.WrongMoment), transaction.atomic(durable=True):
         services.ring(rotation.pk)
         if rotation.state == State.HELD:
             services.enter(rotation, State.ROLLING_BACK, cause=Cause.KEY_ENDED, now=now)
@@ -103,10 +121,17 @@ def _ring_if_over(rotation: Rotation) -> None:
             services.ring(rotation.pk)
 
 
-def _hold(rotation: Rotation, sentence: str, now: datetime) -> None:
-    try:
-        with transaction.atomic(durable=True):
-            services.enter(rotation, State.HELD, cause=Cause.STOPPED, sentence=sentence, now=now)
-    except services.WrongMoment:
-        # It moved since the look, so nothing is stuck.
+def _ring_if_off(rotation: Rotation) -> None:
+    """Have the old version switched on that was off when the rotation was held."""
+    if rotation.held_from != State.BROWNOUT or rotation.old_id is None:
         return
+    old = versions.version(rotation.old_id)
+    if old.suspended_at is not None and not old.has_ended:
+        with transaction.atomic(durable=True):
+            queue.enqueue(kind=services.JOB, subject_id=rotation.pk)
+
+
+def _hold(rotation: Rotation, sentence: str, now: datetime) -> None:
+    # As above.
+    with suppress(services.WrongMoment), transaction.atomic(durable=True):
+        services.enter(rotation, State.HELD, cause=Cause.STOPPED, sentence=sentence, now=now)

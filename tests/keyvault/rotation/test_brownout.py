@@ -13,7 +13,7 @@ from keyvault.connections import reconcile
 from keyvault.findings.models import Finding, FindingKind
 from keyvault.providers import base
 from keyvault.providers.base import LastUse
-from keyvault.rotation import choosing, services
+from keyvault.rotation import choosing, services, triggers
 from keyvault.rotation.models import Rotation, Trigger
 from keyvault.rotation.saga import State
 from keyvault.vault import selectors as versions
@@ -230,6 +230,24 @@ def test_one_that_is_held_because_nobody_answers_is_left_with_both_versions(off,
     provider.fail("last_use", *[base.Transient("try later")] * 6)
 
     held = work(off, tries=6)
+
+    assert (held.state, held.cause, held.sentence) == ("held", "stopped", "try later")
+    assert len(alive(provider)) == 2
+    assert old(held).suspended_at is None
+
+
+def test_one_that_could_not_be_switched_on_is_when_the_provider_answers_again(off, work, fake):
+    provider = fakes.Sees(fake.recovery)
+    provider.keys, provider.values = fake.keys, fake.values
+    fakes.install(provider)
+    provider.fail("last_use", *[base.Transient("try later")] * 6)
+    provider.fail("resume", *[base.Transient("try later")] * 2)
+    held = work(off, tries=6)
+    assert (held.state, len(alive(provider))) == ("held", 1)
+
+    for _ in range(2):
+        triggers.run(timezone.now() + timedelta(seconds=1))
+        held = work(off)
 
     assert (held.state, held.cause, held.sentence) == ("held", "stopped", "try later")
     assert len(alive(provider)) == 2

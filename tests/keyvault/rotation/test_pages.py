@@ -8,7 +8,9 @@ from html import unescape
 import pytest
 from django.urls import reverse
 
-from keyvault.rotation.models import Delivery
+from approvals.ports import CannotExecute
+from keyvault.actions import finish_rotation
+from keyvault.rotation.models import Delivery, Rotation
 from keyvault.web import live
 from tests.keyvault.actions import rules
 from tests.keyvault.agents import builders
@@ -186,6 +188,28 @@ def test_a_held_rotation_offers_its_ways_out(owned, begin, work, alice, fake):
 
     alice.post(reverse("rotation-extend", args=[rotation.pk]), {"reason": "on Monday"})
     assert work(rotation).state == "promoting"
+
+
+def test_an_approval_to_go_on_is_for_the_hold_that_it_names(
+    owned, begin, work, cast, fake, now, claims
+):
+    rotation = begin()
+    work(rotation)
+    later(rotation, 101)
+    work(rotation)
+    asked = finish_rotation.ask(
+        person=cast.alice, rotation_id=rotation.pk, reason="It is gone.", now=now
+    )
+    action = finish_rotation.FinishRotation(rotation_id=rotation.pk)
+    held = Rotation.objects.filter(pk=rotation.pk)
+
+    held.update(held_from="rolling_back")
+    with pytest.raises(CannotExecute, match="than approved"):
+        action.execute(request_id=asked.pk, run=claims.claim())
+
+    held.update(held_from="promoting")
+    assert action.execute(request_id=asked.pk, run=claims.claim())
+    assert work(rotation).state == "completed"
 
 
 def test_a_dependent_is_skipped_only_with_a_fresh_code(owned, begin, work, alice):

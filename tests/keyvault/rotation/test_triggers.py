@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import transaction
@@ -10,10 +11,13 @@ from django.utils import timezone
 
 from approvals import queue
 from approvals.models import Job
+from keyvault.dependents import services as dependents
 from keyvault.findings.models import Finding, FindingKind
 from keyvault.rotation import choosing, services, triggers
 from keyvault.rotation.models import Rotation
 from tests import races
+from tests.keyvault.agents import builders
+from tests.keyvault.vault import rows
 from tests.keyvault.vault.rows import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,6 +58,65 @@ def test_a_rotation_that_went_back_is_not_begun_again_for_the_same_time(due, wor
     due.rotation_due_at = now
     due.save()
     assert triggers.run(now) == 1
+
+
+def test_what_cannot_begin_does_not_take_the_room_of_what_can(due, cast, now, monkeypatch):
+    monkeypatch.setattr(triggers, "AT_ONCE", 1)
+    gone = rows.connection(cast, provider="gone", slug="gone")
+    early = now - timedelta(days=1)
+    rows.key(
+        cast,
+        gone,
+        name="other",
+        state="live",
+        live_at=early,
+        expires_at=now + timedelta(days=30),
+        rotation_due_at=early,
+    )
+
+    assert triggers.run(now) == 1
+    assert Rotation.objects.get().key == due
+
+
+def test_a_key_that_fails_keeps_no_other_from_its_day(due, now, monkeypatch, cast):
+    begin, failed = services.begin, []
+
+    def begin_after_a_fault(**given):
+        if not failed:
+            failed.append(given["key_id"])
+            raise ValueError("canary-value")
+        return begin(**given)
+
+    monkeypatch.setattr(services, "begin", begin_after_a_fault)
+    early = now - timedelta(days=1)
+    other = rows.key(
+        cast,
+        due.connection,
+        name="other",
+        state="live",
+        live_at=early,
+        expires_at=now + timedelta(days=30),
+        rotation_due_at=early,
+    )
+
+    assert triggers.run(now) == 1
+    assert failed == [other.pk]
+    assert Rotation.objects.get().key == due
+
+
+def test_the_name_of_the_hand_may_be_taken(due, now, cast):
+    with transaction.atomic():
+        dependents.register(
+            key=due,
+            name=dependents.BY_HAND_NAME,
+            health="reads",
+            agent_id=builders.agent(cast).pk,
+            now=now,
+            actor=WORKER,
+        )
+
+    assert triggers.run(now) == 1
+    assert Rotation.objects.get().deliveries.count() == 2
 
 
 def test_a_revoked_key_is_never_rotated(due, now):
@@ -106,6 +169,19 @@ def test_a_job_whose_workers_died_six_times_holds_its_rotation(begin, now):
     rotation.refresh_from_db()
     assert (rotation.state, rotation.held_from) == ("held", "planned")
     assert Finding.objects.filter(kind=FindingKind.ROTATION, closed_at=None).count() == 1
+
+
+def test_a_rotation_is_held_however_many_other_jobs_are(begin, now):
+    rotation = begin()
+    Job.objects.filter(subject_id=rotation.pk).update(state="held", code="crashed", sentence="x")
+    Job.objects.bulk_create(
+        Job(kind="dependent.deliver", subject_id=uuid4(), state="held") for _ in range(201)
+    )
+
+    triggers.run(timezone.now() + timedelta(seconds=1))
+
+    rotation.refresh_from_db()
+    assert rotation.state == "held"
 
 
 def test_a_job_that_waits_for_a_pasted_value_is_left_waiting(begin, now):
