@@ -106,7 +106,12 @@ def _credential(before: Connection | None, fingerprint: str) -> Change:
     warning = "New credential" if fingerprint and fingerprint != held else ""
     return Change(
         "Admin credential (fingerprint)",
-        held[:_SHOWN] or "none",
-        then[:_SHOWN] or "none",
+        shown(held),
+        shown(then),
         warning,
     )
+
+
+def shown(fingerprint: str) -> str:
+    """Return so much of a fingerprint as people compare."""
+    return fingerprint[:_SHOWN] or "none"

@@ -90,6 +90,7 @@ class RenewConnection:
     def describe(self) -> Plan:
         """Return whose credential is renewed, and what holds meanwhile."""
         row = self._row()
+        label, where = row.admin_label, connection_plan.environment(row)
         return Plan(
             title=f"Renew the admin credential of {row.slug}",
             sentence=(
@@ -99,13 +100,13 @@ class RenewConnection:
             target=Subject("connection", str(row.pk), row.slug),
             fingerprint=digests.act_digest(kind="connection", id=row.pk),
             changes=(
-                Change("Admin credential", row.credential_fingerprint, "a new value"),
-                Change("Account", row.admin_label, row.admin_label),
                 Change(
-                    "Environment",
-                    connection_plan.environment(row),
-                    connection_plan.environment(row),
+                    "Admin credential (fingerprint)",
+                    connection_plan.shown(row.credential_fingerprint),
+                    "a new value",
                 ),
+                *((Change("Account", label, label),) if label else ()),
+                Change("Environment", where, where),
             ),
             body={**self.to_payload(), **about_keys.server(row)},
             breaks=(

@@ -146,13 +146,13 @@ def open_admin(
 def in_force(connection: Connection) -> tuple[int, int | None]:
     """Return the number of the credential in place, and of one that may have become valid.
 
-    A credential never goes with settings other than those it was sealed for: where these
-    have changed since the caller read them, the caller's own number stays, and leads nowhere.
+    A credential never goes with settings other than those it was sealed for: where both have
+    changed since the caller read them, they are to be read again. Raises Unfinished.
     """
-    same = Connection.objects.filter(pk=connection.pk, revision=connection.revision)
-    number = same.values_list("credential_number", flat=True).first()
-    if number is None:
-        return connection.credential_number, None
+    fresh = Connection.objects.values_list("revision", "credential_number")
+    revision, number = fresh.get(pk=connection.pk)
+    if revision != connection.revision and number != connection.credential_number:
+        raise Unfinished("changed", "This Connection has changed meanwhile; it is read again.")
     coming = Renewal.objects.filter(
         connection_id=connection.pk, state=RenewalState.CALLING, calls__gt=0, number=number + 1
     )

@@ -60,7 +60,8 @@ def connection(request: HttpRequest, slug: str) -> HttpResponse:
     """Show one Connection: where it leads, what it can do, and what is wrong."""
     person = sessions.person(request)
     row = selectors.get(slug)
-    context = _frame(person) | {
+    frame = _frame(person)
+    context = frame | {
         "connection": row,
         "provider": selectors.titles().get(row.provider, row.provider),
         "settings": _settings(row),
@@ -75,7 +76,7 @@ def connection(request: HttpRequest, slug: str) -> HttpResponse:
         "shadows": shadows.shadows(row.pk),
         "takes_listed": _takes_listed(row),
         "asked_ids": adopting.taken_ids(row.pk),
-        **renewals.section(row),
+        **renewals.section(row, now=frame["now"]),
     }
     return render(request, "keyvault/connections/connection.html", context)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -25,7 +25,7 @@ ADMINISTRATORS = "administrators"
 UNPROCESSABLE = 422
 
 
-def section(row: Any) -> dict[str, Any]:  # noqa: ANN401 - views import no tables.
+def section(row: Any, *, now: datetime) -> dict[str, Any]:  # noqa: ANN401 - views import no tables.
     """Return what the page of a Connection shows of its admin credential."""
     found = renewals.history(row.pk)
     days = timedelta(days=row.renew_days) if row.renew_days else None
@@ -34,6 +34,7 @@ def section(row: Any) -> dict[str, Any]:  # noqa: ANN401 - views import no table
         "is_offered": renewals.is_offered(row.provider),
         "renewals": found,
         "renewal": next((one for one in found if one.is_open), None),
+        "age_days": (now - row.credential_at).days if row.credential_at else None,
         "due_at": row.credential_at + days if days and row.credential_at else None,
     }
 

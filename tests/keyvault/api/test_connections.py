@@ -18,9 +18,11 @@ pytestmark = pytest.mark.django_db
 
 def test_age_cadence_and_the_newest_renewal_are_told(house, as_, cast, now):
     fakes.install(fakes.Renews())
-    where = Connection.objects.get()
+    where = Connection.objects.get(slug="orders")
     at = now - timedelta(days=3)
-    Connection.objects.update(credential_number=1, credential_at=at, renew_days=30)
+    Connection.objects.filter(pk=where.pk).update(
+        credential_number=1, credential_at=at, renew_days=30
+    )
     with transaction.atomic():
         made = renewals.begin(
             connection_id=where.pk,
@@ -33,7 +35,8 @@ def test_age_cadence_and_the_newest_renewal_are_told(house, as_, cast, now):
 
     found = as_(cast.frank).get("/connections").json()["items"]
 
-    (one,) = found
+    assert [row["name"] for row in found] == ["everywhere", "orders"]
+    one = found[1]
     assert one["name"] == where.slug
     credential = one["admin_credential"]
     assert credential["in_place_at"] is not None
@@ -45,10 +48,17 @@ def test_age_cadence_and_the_newest_renewal_are_told(house, as_, cast, now):
 
 
 def test_what_was_never_renewed_says_so(house, as_, cast):
-    (one,) = as_(cast.dave).get("/connections").json()["items"]
+    for one in as_(cast.dave).get("/connections").json()["items"]:
+        assert one["admin_credential"]["renewal"] is None
+        assert one["admin_credential"]["renew_days"] is None
 
-    assert one["admin_credential"]["renewal"] is None
-    assert one["admin_credential"]["renew_days"] is None
+
+def test_the_list_is_walked_by_cursors(house, as_, cast):
+    first = as_(cast.frank).get("/connections?limit=1").json()
+    rest = as_(cast.frank).get(f"/connections?limit=1&cursor={first['next_cursor']}").json()
+
+    names = [row["name"] for row in first["items"] + rest["items"]]
+    assert (names, rest["next_cursor"]) == (["everywhere", "orders"], None)
 
 
 @pytest.mark.parametrize("name", ["alice", "bob", "mallory"])

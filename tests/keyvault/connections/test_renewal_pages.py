@@ -54,7 +54,7 @@ def test_the_page_shows_age_cadence_and_history(frank, where, held, now):
     text = page(frank)
 
     assert "every 30 days" in text
-    assert "in place" in text
+    assert "3 days old" in text
     assert "Credential 2" in text
     assert "The right ACL is missing." in text
     assert "admin-canary" not in text

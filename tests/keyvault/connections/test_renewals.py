@@ -112,7 +112,8 @@ def test_a_renewal_is_asked_and_another_administrator_decides(ask, where, cast):
     assert request.state == "pending"
     plan = request.plan
     assert "kv_admin" not in str(request.payload)
-    assert {row["field"] for row in plan["changes"]} >= {"Admin credential", "Environment"}
+    fields = {row["field"] for row in plan["changes"]}
+    assert fields >= {"Admin credential (fingerprint)", "Environment"}
     assert "locked out" in plan["breaks"][0]
     assert not Renewal.objects.exists()
 
@@ -324,6 +325,26 @@ def test_a_change_of_the_title_does_not_disturb_a_renewal(fake, begin, where, no
 
     where.refresh_from_db()
     assert (where.credential_number, where.revision) == (2, 2)
+
+
+def test_a_new_credential_never_goes_with_settings_of_before(where, now):
+    """Whoever has read the Connection before both have changed reads it again."""
+    stale = Connection.objects.get()
+    by_hand(where, now)
+
+    with (
+        pytest.raises(Unfinished, match="read again"),
+        context.reach(stale, actor=WORKER, now=now, purpose="test"),
+    ):
+        pass
+
+
+def test_whoever_has_read_it_before_a_renewal_has_the_new_one(fake, begin, where, now):
+    stale = Connection.objects.get()
+    run(begin(), now)
+
+    with context.reach(stale, actor=WORKER, now=now, purpose="test") as reached:
+        assert {reached.admin["password"].reveal()} == fake.taken
 
 
 # Kept apart.
