@@ -31,7 +31,12 @@ ON_DEMAND = {"--campaigns": "campaign", "--servers": "servers"}
 # running in its process, beside which nothing else could run one.
 BESIDE = {
     "browser": ("tests/browser", "tests/flows"),
-    "servers": ("tests/contracts", "tests/keyvault/gateway", "tests/keyvault/launcher"),
+    "servers": (
+        "tests/contracts",
+        "tests/keyvault/gateway",
+        "tests/keyvault/launcher",
+        "tests/keyvault/rotation",
+    ),
 }
 _CLOSING = re.compile(r"^(?:=+ )?((?:\d+ [a-z]+,? )+|no tests ran )in \d+\.\d\ds", re.MULTILINE)
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)")

@@ -44,20 +44,27 @@ def main() -> None:
     if given.mass:
         mass(given.mass, given.places)
         return
+    ends, counts = under_load(given.rotations, given.consumers, given.rate, with_kills=given.kill)
+    show(ends, counts)
+    failed = sum(count["failed"] for count in counts.values())
+    if failed or any(end["state"] != "completed" for found in ends.values() for end in found):
+        sys.exit("a request failed, or a rotation did not come to its end")
+
+
+def under_load(
+    rotations: int, consumers: int, rate: float, *, with_kills: bool
+) -> tuple[dict[str, list[dict]], dict[str, Counter]]:
+    """Start a demo with its consumers and places, and rotate: see `measure`."""
     with (
         tempfile.TemporaryDirectory(prefix="kv-rotation-") as home,
         openbao.running(Path(home) / "bao", free_port(), free_port()) as bao,
         _stack(Path(home)) as stack,
     ):
-        said = {"agents": run(stack, "rotating", "make", str(given.consumers))}
+        said = {"agents": run(stack, "rotating", "make", str(consumers))}
         token = bao.root.headers["X-Vault-Token"]
         shelves = run(stack, "laying", f"{home}/files", bao.url, token)
         users = {key: said | {"shelves": shelves[key]} for key in KEYS}
-        ends, counts = measure(stack, users, given.rotations, given.rate, with_kills=given.kill)
-    show(ends, counts)
-    failed = sum(count["failed"] for count in counts.values())
-    if failed or any(end["state"] != "completed" for found in ends.values() for end in found):
-        sys.exit("a request failed, or a rotation did not come to its end")
+        return measure(stack, users, rotations, rate, with_kills=with_kills)
 
 
 def mass(count: int, places: int) -> None:

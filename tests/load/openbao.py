@@ -89,9 +89,9 @@ def running(root: Path, port: int, cluster_port: int) -> Iterator[OpenBao]:
             env={"PATH": os.environ["PATH"], "HOME": str(root)},
         )
     try:
-        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
-        _set_up(client)
-        yield OpenBao(f"http://127.0.0.1:{port}", process.pid, root / "audit.log", client)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            _set_up(client)
+            yield OpenBao(f"http://127.0.0.1:{port}", process.pid, root / "audit.log", client)
     finally:
         process.terminate()
         process.wait(20)
