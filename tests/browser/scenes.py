@@ -150,9 +150,9 @@ def _leases(cast: Cast, now: datetime) -> None:
     where = builders.connection(cast, "github", provider="github_app")
     rights = {"permissions": "contents:write issues:read", "repositories": "shop"}
     life = {"state": "live", "live_at": now, "expires_at": now + timedelta(days=90)}
-    more = {**life, "options": rights, "delivery_mode": "pull"}
-    lent = rows.key(cast, where, name="shop-repository", **more)
-    rows.key(cast, where, name="quiet-repository", **more)
+    lent = rows.key(cast, where, name="shop-repository", options=rights, **life)
+    rows.key(cast, where, name="quiet-repository", options=rights, **life)
+    Key.objects.filter(connection=where).update(delivery_mode="pull")
     with transaction.atomic():
         grants.give_at_go_live(key=lent, request_id=uuid4(), actor=agents.TESTS, now=now)
     holders = list(Agent.objects.filter(name__in=("refund-bot", LONG_AGENT)))

@@ -341,6 +341,10 @@ def test_r20_no_address_decides_reveals_or_runs(cast):
         ("post", "/api/v1/rotations"),
         ("post", "/api/v1/rotations/{rotation_id}/confirm"),
         ("put", "/api/v1/keys/{name}/dependents"),
+        # An agent's own credentials, within a right that people have approved.
+        ("post", "/api/v1/leases"),
+        ("post", "/api/v1/leases/{lease_id}/renew"),
+        ("delete", "/api/v1/leases/{lease_id}"),
     }
 
 
