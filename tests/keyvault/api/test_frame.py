@@ -341,6 +341,12 @@ def test_r20_no_address_decides_reveals_or_runs(cast):
         ("post", "/api/v1/rotations"),
         ("post", "/api/v1/rotations/{rotation_id}/confirm"),
         ("put", "/api/v1/keys/{name}/dependents"),
+        # What policies match on is asked for; a title they do not read.
+        ("post", "/api/v1/changes"),
+        ("put", "/api/v1/keys/{name}/labels"),
+        ("patch", "/api/v1/keys/{name}"),
+        # It has nothing more begun.
+        ("post", "/api/v1/rotations/batches/{batch_id}/stop"),
     }
 
 
