@@ -345,6 +345,12 @@ def test_r20_no_address_decides_reveals_or_runs(cast):
         ("post", "/api/v1/leases"),
         ("post", "/api/v1/leases/{lease_id}/renew"),
         ("delete", "/api/v1/leases/{lease_id}"),
+        # What policies match on is asked for; a title they do not read.
+        ("post", "/api/v1/changes"),
+        ("put", "/api/v1/keys/{name}/labels"),
+        ("patch", "/api/v1/keys/{name}"),
+        # It has nothing more begun.
+        ("post", "/api/v1/rotations/batches/{batch_id}/stop"),
     }
 
 
