@@ -26,6 +26,7 @@ from keyvault.audit import checkpoints, denials, sequencer
 from keyvault.audit.reads import days, segments
 from keyvault.connections import reconcile
 from keyvault.invalidation import services as invalidation
+from keyvault.rotation import news
 from keyvault.rotation import triggers as rotations
 from keyvault.usage import days as usage_days
 from keyvault.usage import loaded
@@ -69,6 +70,7 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("reads", 9, 1.0, lambda: segments.record_due(timezone.now())),
         Duty("days of reads", 19, 600.0, lambda: days.keep(timezone.now())),
         Duty("rotations", 11, 5.0, lambda: rotations.run(timezone.now())),
+        Duty("awaited proofs", 23, 1.0, news.hasten),
         Duty("usage", 10, 5.0, usage_reads.roll_up),
         Duty("misuse", 20, 60.0, lambda: usage_watch.run(timezone.now())),
         Duty("days of usage", 21, 600.0, _keep_days_of_usage),
