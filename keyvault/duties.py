@@ -27,6 +27,7 @@ from keyvault.audit.reads import days, segments
 from keyvault.connections import reconcile, renewals_due
 from keyvault.invalidation import services as invalidation
 from keyvault.leases import sweep as leases
+from keyvault.rotation import news
 from keyvault.rotation import triggers as rotations
 from keyvault.usage import days as usage_days
 from keyvault.usage import loaded
@@ -72,6 +73,7 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("rotations", 11, 5.0, lambda: rotations.run(timezone.now())),
         Duty("admin credentials", 23, 60.0, lambda: renewals_due.run(timezone.now())),
         Duty("leases", 24, 1.0, lambda: leases.run(timezone.now())),
+        Duty("awaited proofs", 25, 1.0, news.hasten),
         Duty("usage", 10, 5.0, usage_reads.roll_up),
         Duty("misuse", 20, 60.0, lambda: usage_watch.run(timezone.now())),
         Duty("days of usage", 21, 600.0, _keep_days_of_usage),

@@ -14,10 +14,12 @@ from django.db.models import Q
 from keyvault.agents import services as agents
 from keyvault.agents import tokens
 from keyvault.agents.models import Agent, AgentMembership, AgentState
+from keyvault.dependents.models import Dependent
 from keyvault.invalidation import services
 from keyvault.invalidation.models import GatewayInstance, RightChange
 from keyvault.inventory import grants
 from keyvault.inventory import services as inventory
+from keyvault.rotation.models import Rotation
 from tests.keyvault.agents import builders
 from tests.keyvault.invalidation import snapshots
 from tests.keyvault.inventory import builders as keys
@@ -74,6 +76,43 @@ def test_each_kind_of_change_is_noted(cast):
     with transaction.atomic():
         inventory.revoke(key_id=key.pk, request_id=uuid4(), actor=builders.TESTS, now=cast.now)
     assert ("key", key.pk) in _noted()
+
+
+def test_what_opens_or_closes_a_pending_version_is_noted_and_no_other_move(cast):
+    key, agent = keys.live(cast), builders.agent(cast)
+    row = Dependent.objects.create(
+        key=key, agent=agent, name="bot", health="reads", created_at=cast.now
+    )
+    hand = Dependent.objects.create(key=key, name="hand", health="by_hand", created_at=cast.now)
+    rotation = Rotation.objects.create(
+        key=key, request_id=uuid4(), trigger="manual", since=cast.now, created_at=cast.now
+    )
+    move = Rotation.objects.filter(pk=rotation.pk).update
+    _noted()
+
+    for state, held_from, is_noted in (
+        ("creating", "", False),
+        ("validated", "", False),
+        ("staged", "", True),
+        ("promoting", "", False),
+        ("held", "promoting", False),
+        ("promoting", "", False),
+        ("draining", "", True),
+        ("held", "draining", False),
+        ("rolling_back", "", False),
+    ):
+        move(state=state, held_from=held_from)
+        assert _noted() == ({("key", key.pk)} if is_noted else set()), state
+    move(state="promoting", new_id=uuid4())
+    assert _noted() == {("key", key.pk)}
+    move(new_id=uuid4())
+    assert _noted() == {("key", key.pk)}
+    move(wave=1, sentence="Words.")
+    Dependent.objects.filter(pk=row.pk).update(push_note="Words.")
+    Dependent.objects.filter(pk=hand.pk).update(ended_at=cast.now)
+    assert _noted() == set()
+    Dependent.objects.filter(pk=row.pk).update(ended_at=cast.now)
+    assert _noted() == {("key", key.pk)}
 
 
 def test_what_gives_and_takes_no_right_wakes_nobody(cast):

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from django.db import transaction
 from django.db.models import F
+from django.urls import reverse
 from django.utils import timezone
 
 from keyvault.audit.models import Event
@@ -17,9 +18,10 @@ from keyvault.dependents import services as dependents
 from keyvault.dependents.models import Health, Probe
 from keyvault.dependents.probing import Address
 from keyvault.providers.base import LastUse
-from keyvault.rotation import choosing, triggers
+from keyvault.rotation import choosing, reports, triggers
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import selectors as versions
+from tests.keyvault.agents import builders as agents
 from tests.keyvault.dependents.test_probing import says
 from tests.keyvault.destinations.memory import Places, installed
 from tests.keyvault.outbound.test_ways_out import serving
@@ -293,3 +295,70 @@ def test_a_place_has_moved_only_when_its_address_is_well_since(
         service.status = 200
         look(rotation)
         assert state(rotation) == "confirmed", "it need not name a version: the place shows it"
+
+
+def test_its_page_says_what_the_address_has_said_last(
+    begin, work, dependent, service, client_for, cast
+):
+    service.version = 1
+    rotation = begin()
+    work(rotation)
+    page = reverse("rotation", args=[rotation.pk])
+
+    shown = client_for(cast.frank).get(page).content.decode()
+
+    assert "Asked over HTTP: healthy, names v1" in shown
+    Probe.objects.update(answer="none", number=None, named_at=None)
+    assert "Asked over HTTP: no usable answer" in client_for(cast.frank).get(page).content.decode()
+
+
+def test_an_agent_that_is_asked_over_http_confirms_by_nothing_else(
+    begin, work, key, cast, service, now
+):
+    agent = agents.agent(cast)
+    with transaction.atomic():
+        row = dependents.register(
+            key=key,
+            name="orders",
+            agent_id=agent.pk,
+            health=Health.PROBED,
+            now=cast.now,
+            actor=WORKER,
+        )
+        _ask(row, service, cast)
+    rotation = begin()
+    work(rotation)
+
+    with pytest.raises(reports.NotHeard, match="asked over HTTP"):
+        reports.confirm(
+            rotation_id=rotation.pk, agent_id=agent.pk, number=2, is_healthy=True, now=now
+        )
+
+
+def test_many_addresses_are_asked_some_at_a_look_and_all_in_the_end(
+    begin, work, look, key, cast, service
+):
+    with transaction.atomic():
+        for number in range(probes.MOST + 3):
+            row = dependents.register(
+                key=key,
+                name=f"orders-{number}",
+                health=Health.PROBED,
+                now=cast.now,
+                actor=WORKER,
+            )
+            _ask(row, service, cast)
+    rotation = begin()
+    service.version = 2
+
+    with transaction.atomic():
+        ids = [one.dependent_id for one in Delivery.objects.filter(rotation=rotation)]
+    assert len(probes.due(ids)) == probes.MOST
+    work(rotation)
+    settle(rotation, look)
+    look(rotation)
+
+    confirmed = Delivery.objects.filter(
+        rotation=rotation, state="confirmed", dependent__health="probed"
+    )
+    assert confirmed.count() == probes.MOST + 3
