@@ -28,7 +28,8 @@ from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
 from keyvault.rotation import services
-from keyvault.rotation.models import ENDED, BatchKey, Rotation, RotationBatch, Skip
+from keyvault.rotation.hurrying import hurry
+from keyvault.rotation.models import ENDED, BatchKey, Rotation, RotationBatch, Skip, Trigger
 from keyvault.vault import selectors as versions
 
 JOB = "rotation.batch"
@@ -174,6 +175,8 @@ def _settle(row: BatchKey, run: Run) -> bool:
                 fields=fields,
                 request_id=batch.request_id,
             )
+            if hindrance == Skip.ROTATING and batch.trigger == Trigger.INCIDENT:
+                hurry(key=key, request_id=batch.request_id, actor=services.CLOCK, now=run.now)
         elif _count_at(where) < settings.ROTATION_PER_CONNECTION:
             mine.update(rotation=_begin(key, batch, run), settled_at=run.now)
         else:

@@ -125,22 +125,28 @@ def _users(key: Key, actor: Actor, now: datetime) -> list[Dependent]:
 
 
 def _terms(users: Sequence[Dependent], trigger: str) -> dict[str, int]:
-    """Return what a rotation runs by. An incident cuts what is waited for, and no cache lifetime.
+    """Return what a rotation runs by."""
+    terms = {
+        "grace_s": settings.ROTATION_GRACE_SECONDS,
+        "quiet_s": settings.ROTATION_QUIET_SECONDS,
+        "overlap_s": max((who_uses.lag_s(row) for row in users), default=0),
+        "brownout_s": settings.ROTATION_BROWNOUT_SECONDS,
+        "brownout_most": settings.ROTATION_BROWNOUT_FAILURES,
+    }
+    return cut(terms) if trigger == Trigger.INCIDENT else terms
+
+
+def cut(terms: Mapping[str, int]) -> dict[str, int]:
+    """Return terms as an incident has them: it cuts what is waited for, and no cache lifetime.
 
     What may have leaked is not to work one minute longer than it must, so an
     incident has no brown-out.
     """
-    grace_s, quiet_s = settings.ROTATION_GRACE_SECONDS, settings.ROTATION_QUIET_SECONDS
-    is_incident = trigger == Trigger.INCIDENT
-    if is_incident:
-        grace_s = min(grace_s, settings.ROTATION_INCIDENT_GRACE_SECONDS)
-        quiet_s = min(quiet_s, settings.ROTATION_INCIDENT_QUIET_SECONDS)
     return {
-        "grace_s": grace_s,
-        "quiet_s": quiet_s,
-        "overlap_s": max((who_uses.lag_s(row) for row in users), default=0),
-        "brownout_s": 0 if is_incident else settings.ROTATION_BROWNOUT_SECONDS,
-        "brownout_most": settings.ROTATION_BROWNOUT_FAILURES,
+        **terms,
+        "grace_s": min(terms["grace_s"], settings.ROTATION_INCIDENT_GRACE_SECONDS),
+        "quiet_s": min(terms["quiet_s"], settings.ROTATION_INCIDENT_QUIET_SECONDS),
+        "brownout_s": 0,
     }
 
 

@@ -339,6 +339,26 @@ def test_an_incident_waits_shorter_and_keeps_the_lifetime_of_caches(some, batch,
     assert Rotation.objects.get(key=some[2]).terms["grace_s"] == 60, "it never waits longer"
 
 
+def test_an_incident_cuts_what_an_open_rotation_waits_for(some, batch, now, settings):
+    settings.ROTATION_GRACE_SECONDS, settings.ROTATION_QUIET_SECONDS = 86_400, 300
+    settings.ROTATION_INCIDENT_GRACE_SECONDS, settings.ROTATION_INCIDENT_QUIET_SECONDS = 900, 30
+    settings.ROTATION_BROWNOUT_SECONDS = 600
+    turn(batch(some[:2]), now)
+    usual = Rotation.objects.get(key=some[0]).terms
+
+    turn(batch(some[:1]), now)
+    assert Rotation.objects.get(key=some[0]).terms == usual, "it is no incident"
+    for _ in range(2):
+        incident = batch(some[:1], trigger="incident")
+        turn(incident, now)
+
+    terms = Rotation.objects.get(key=some[0]).terms
+    assert terms == {**usual, "grace_s": 900, "quiet_s": 30, "brownout_s": 0}
+    assert Rotation.objects.get(key=some[1]).terms == usual
+    assert BatchKey.objects.get(batch=incident).skipped == "rotating"
+    assert Event.objects.filter(event="rotation.hurried").count() == 1, "there was nothing to cut"
+
+
 def test_a_lost_job_is_promised_again(some, batch, now):
     made = batch(some)
     Job.objects.filter(subject_id=made.pk).delete()
