@@ -187,6 +187,20 @@ def test_dependents_that_changed_since_are_not_written_over(alice):
     assert replaced("Mine", If_Match=made["ETag"]).status_code == 200
 
 
+def test_what_changes_by_itself_keeps_nobody_from_replacing_a_list(alice):
+    path = f"/keys/{HERE}/dependents"
+    body = {"dependents": [{"name": "Batch host", "health": "by_hand"}]}
+    seen = alice.call("PUT", f"/api/v1{path}", body)["ETag"]
+    Dependent.objects.update(push="there")
+
+    news = alice.get(path, If_None_Match=seen)
+    made = alice.call("PUT", f"/api/v1{path}", {"dependents": []}, If_Match=seen)
+    late = alice.call("PUT", f"/api/v1{path}", {"dependents": []}, If_Match=news["ETag"])
+
+    assert (news.status_code, made.status_code, late.status_code) == (200, 200, 412)
+    assert news["ETag"] != seen
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_two_who_have_seen_the_same_one_replaces_it(alice):
     path = f"/keys/{HERE}/dependents"
