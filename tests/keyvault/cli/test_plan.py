@@ -412,7 +412,7 @@ def test_who_was_only_seen_is_registered_and_then_there_is_nothing_to_do(desk, h
 
 def test_a_plan_waits_where_it_calls_too_often(desk, monkeypatch):
     """A file of many keys has more calls than a caller may make at once."""
-    monkeypatch.setattr(limits, "PRINCIPAL", limits.Rate(per_s=4, burst=2))
+    monkeypatch.setattr(limits, "PRINCIPAL", limits.Rate(per_s=1, burst=1))
 
     desk.run("plan", code=9)
 
