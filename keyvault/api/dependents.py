@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -86,19 +86,37 @@ class DeclaredList(schemas.In):
     dependents: Annotated[list[DeclaredDependent], Field(max_length=MOST)]
 
 
+class _Settled(schemas.Out):
+    """What of a list somebody has declared: how far a write to a place is changes by itself."""
+
+    rows: list[tuple[str, str | None, str, int, int, bool]]
+
+    @classmethod
+    def of(cls, found: DependentList) -> Self:
+        """Return it; places are no part of what is declared here."""
+        own = [row for row in found.items if row.connection is None]
+        return cls(
+            rows=[
+                (row.name, row.agent, row.health, row.wave, row.cache_s, row.is_discovered)
+                for row in own
+            ]
+        )
+
+
 @router.get("/keys/{str:name}/dependents", response=DependentList, operation_id="listDependents")
 def list_dependents(request: HttpRequest, name: str) -> HttpResponse:
     """List who uses a key, with an ETag."""
     principal = caller(request)
     row = key_of(principal, name, now=timezone.now())
-    return pages.tagged(request, _listed(row.pk, agent_id=principal.agent_id))
+    found = _listed(row.pk, agent_id=principal.agent_id)
+    return pages.tagged(request, found, settled=_Settled.of(found))
 
 
 @router.put("/keys/{str:name}/dependents", response=DependentList, operation_id="replaceDependents")
 def replace_dependents(request: HttpRequest, name: str, body: DeclaredList) -> HttpResponse:
     """Replace the list of who uses a key. People only, who may have the key rotated.
 
-    With `If-Match` only while the list is the one that was read.
+    With `If-Match` only while those who are declared are the ones that were read.
 
     Places that keyvault writes to are no part of it: ask for them as requests.
 
@@ -118,9 +136,10 @@ def replace_dependents(request: HttpRequest, name: str, body: DeclaredList) -> H
         wanted=wanted,
         actor=actor,
         now=now,
-        require=lambda: pages.require(request, _listed(row.pk, agent_id=None)),
+        require=lambda: pages.require(request, _Settled.of(_listed(row.pk, agent_id=None))),
     )
-    return pages.told(_listed(row.pk, agent_id=None))
+    made = _listed(row.pk, agent_id=None)
+    return pages.told(made, settled=_Settled.of(made))
 
 
 def _listed(key_id: UUID, *, agent_id: UUID | None) -> DependentList:

@@ -37,27 +37,34 @@ def mark(kind: str, text: str) -> str | int | None:
     return found if isinstance(found, str | int) else None
 
 
-def tagged(request: HttpRequest, found: BaseModel) -> HttpResponse:
+def tagged(
+    request: HttpRequest, found: BaseModel, *, settled: BaseModel | None = None
+) -> HttpResponse:
     """Return an object with its ETag, or 304 when the caller has it already (RFC 9110 13.1.2)."""
-    body, named = found.model_dump_json(), tag(found)
+    named = tag(found, settled=settled)
     if has(request, named):
         return HttpResponseNotModified(headers={"ETag": named})
-    return HttpResponse(body, content_type="application/json", headers={"ETag": named})
+    return told(found, settled=settled)
 
 
-def told(found: BaseModel, *, status: int = 200) -> HttpResponse:
-    """Return an object as it is after a change, with its ETag."""
+def told(found: BaseModel, *, status: int = 200, settled: BaseModel | None = None) -> HttpResponse:
+    """Return an object as it is, after a change too, with its ETag."""
     return HttpResponse(
         found.model_dump_json(),
         status=status,
         content_type="application/json",
-        headers={"ETag": tag(found)},
+        headers={"ETag": tag(found, settled=settled)},
     )
 
 
-def tag(found: BaseModel) -> str:
-    """Return the ETag of an object: what differs once anything in it does."""
-    return f'"{hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:32]}"'
+def tag(found: BaseModel, *, settled: BaseModel | None = None) -> str:
+    """Return the ETag of an object: what differs once anything in it does.
+
+    `settled` is the part of it that callers change; the rest changes by itself, and
+    keeps nobody from changing this part. Its digest stands first.
+    """
+    parts = [_digest(one) for one in (settled, found) if one is not None]
+    return f'"{".".join(parts)}"'
 
 
 def has(request: HttpRequest, name: str) -> bool:
@@ -69,8 +76,8 @@ def has(request: HttpRequest, name: str) -> bool:
 def require(request: HttpRequest, found: BaseModel) -> None:
     """Refuse to change what is not as the caller has seen it (RFC 9110 13.1.1). Raises Problem.
 
-    A call without `If-Match` changes whatever there is. The caller holds a lock
-    under which nobody else changes it.
+    `found` is the object, or the settled part of it. A call without `If-Match` changes
+    whatever there is. The caller holds a lock under which nobody else changes it.
     """
     named = request.headers.get("If-Match")
     if named is None or named.strip() == "*":
@@ -80,12 +87,17 @@ def require(request: HttpRequest, found: BaseModel) -> None:
 
 
 def is_one_of(found: BaseModel, named: str) -> bool:
-    """Say whether an object has one of the named ETags.
+    """Say whether an object, or the settled part of one, has one of the named ETags.
 
     They are digests of the content, so one that a proxy has made weak, because
     it compresses, says as much.
     """
-    return tag(found) in {part.strip().removeprefix("W/") for part in named.split(",")}
+    given = (part.strip().removeprefix("W/").strip('"') for part in named.split(","))
+    return _digest(found) in {one.partition(".")[0] for one in given}
+
+
+def _digest(found: BaseModel) -> str:
+    return hashlib.sha256(found.model_dump_json().encode()).hexdigest()[:32]
 
 
 def _salt(kind: str) -> str:

@@ -23,8 +23,9 @@ JSON = Any
 TITLE, DEPENDENTS = "title", "dependents"
 USE = ("delivery_mode", "allowed_hosts", "volume_per_day", "labels")
 FIELDS = (TITLE, *USE, DEPENDENTS)
-HEALTHS = ("reads", "reports", "by_hand")
+HEALTHS = ("reads", "reports", "by_hand", "probed")
 BY_HAND = "by_hand"
+_WITHOUT_AGENT = (BY_HAND, "probed")
 _DELIVERIES = ("reveal", "pull")
 _OF_DEPENDENT = ("name", "agent", "health", "wave", "cache_s")
 # What a key is asked for with, and what no request changes afterwards.
@@ -141,8 +142,9 @@ class _Reader:
         agent = self._value(_text, found.get("agent", ""), *at, "agent") or ""
         usual = "reads" if agent else BY_HAND
         health = self._value(_health, found.get("health", usual), *at, "health") or usual
-        if not agent and health != BY_HAND:
-            self._fault("without an agent a person says so: by_hand.", *at, "health")
+        if not agent and health not in _WITHOUT_AGENT:
+            text = "without an agent a person says so, or it is asked: by_hand or probed."
+            self._fault(text, *at, "health")
         return {
             "name": self._value(_title, found.get("name", ""), *at, "name") or "",
             "agent": agent,

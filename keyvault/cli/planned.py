@@ -32,13 +32,14 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of a plan. `sign`: + comes, - goes, ~ becomes another."""
+    """One line of a plan. `sign`: + comes, - goes, ~ becomes another. `note`: what goes with it."""
 
     sign: str
     field: str
     now: JSON
     then: JSON
     how: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Planned:
     def to_json(self) -> dict[str, JSON]:
         """Return it for programs."""
         rows = [
-            {"sign": one.sign, "field": one.field, "now": one.now, "then": one.then, "how": one.how}
+            {name: getattr(one, name) for name in ("sign", "field", "now", "then", "how", "note")}
             for one in self.changes
         ]
         waits = self.seen.waits["label"] if self.seen.waits else None
@@ -150,12 +151,18 @@ def _of_dependents(
         if before is None:
             yield Change("+", DEPENDENTS, None, dict(one), AT_ONCE)
         elif before != one:
-            yield Change("~", DEPENDENTS, before, dict(one), AT_ONCE)
+            note = _lost(rows[one["name"]])
+            yield Change("~", DEPENDENTS, before, dict(one), AT_ONCE, note)
     names = {one["name"] for one in wanted}
     agents = {one["agent"] for one in wanted}
     for name, row in rows.items():
         if name not in names and not (row["is_discovered"] and row["agent"] in agents):
-            yield Change("-", DEPENDENTS, _declared(row), None, AT_ONCE)
+            yield Change("-", DEPENDENTS, _declared(row), None, AT_ONCE, _lost(row))
+
+
+def _lost(row: Mapping[str, JSON]) -> str:
+    """Return what a dependent loses that is ended, also where it is registered anew."""
+    return "the approved address to ask ends" if row.get("probe") else ""
 
 
 def _declared(row: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -20,7 +20,12 @@ _WORDS = {
     "volume_per_day": "calls a day",
     DEPENDENTS: "dependent",
 }
-_HOW = {"reads": "by its reads", "reports": "it reports", "by_hand": "a person says so"}
+_HOW = {
+    "reads": "by its reads",
+    "reports": "it reports",
+    "by_hand": "a person says so",
+    "probed": "it is asked",
+}
 
 
 def is_coloured() -> bool:
@@ -75,6 +80,8 @@ def _says(change: Change) -> Iterator[str]:
         text = _dependent(found)
         if change.sign == "~":
             text += f"; was {_dependent(change.now, named=False)}"
+        if change.note:
+            text += f" ({change.note})"
         yield f"{change.sign} {text}"
     elif isinstance(change.now, list):
         for word in sorted(set(change.then) - set(change.now)):
@@ -89,8 +96,8 @@ def _says(change: Change) -> Iterator[str]:
 
 def _dependent(found: Mapping[str, JSON], *, named: bool = True) -> str:
     parts = [
-        f"agent {found['agent']}" if found["agent"] else "by hand",
-        _HOW.get(found["health"], found["health"]) if found["agent"] else "",
+        f"agent {found['agent']}" if found["agent"] else "",
+        _HOW.get(found["health"], found["health"]),
         f"wave {found['wave']}",
         f"keeps it {found['cache_s']} s" if found["cache_s"] else "",
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from keyvault.api import changes, dependents, schemas
@@ -107,7 +109,7 @@ def test_a_fault_is_said_with_its_line_and_the_mend(faults, text, said):
         ("name = 'A'\nagnet = 'b'", "3: keys.key-a.dependents.1.agnet: there is no agnet here. Did you mean agent?"),
         ("wave = 1", "dependents.1.name: it is not left empty."),
         ("name = 'A'\nhealth = 'reports'", "3: keys.key-a.dependents.1.health: without an agent a person says so"),
-        ("name = 'A'\nagent = 'b'\nhealth = 'raeds'", "one of reads, reports, by_hand. Did you mean reads?"),
+        ("name = 'A'\nagent = 'b'\nhealth = 'raeds'", "one of reads, reports, by_hand, probed. Did you mean reads?"),
         ("name = 'A'\nwave = 101", "3: keys.key-a.dependents.1.wave: this is a whole number from 0 to 100."),
         ("name = 'A'\ncache_s = -1", "from 0 to 2,592,000."),
     ],
@@ -185,3 +187,5 @@ def test_the_bounds_are_those_of_the_server():
     assert declared.MOST_CACHE_S == dependents.MOST_CACHE_S
     assert declared.MOST_DEPENDENTS == dependents.MOST
     assert set(declared.USE) == set(schemas.ChangedUse.model_fields)
+    healths = get_args(dependents.DeclaredDependent.model_fields["health"].annotation)
+    assert set(healths) <= set(declared.HEALTHS)

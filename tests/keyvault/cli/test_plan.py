@@ -154,7 +154,7 @@ def test_programs_get_a_plan_as_json(desk):
     first, second = found["keys"]
     assert (first["key"], second["key"], second["waits"]) == (HERE, THERE, None)
     assert second["changes"] == [
-        {"sign": "~", "field": "labels", "now": [], "then": ["ai"], "how": "by policy"}
+        {"sign": "~", "field": "labels", "now": [], "then": ["ai"], "how": "by policy", "note": ""}
     ]
 
 
@@ -412,7 +412,7 @@ def test_who_was_only_seen_is_registered_and_then_there_is_nothing_to_do(desk, h
 
 def test_a_plan_waits_where_it_calls_too_often(desk, monkeypatch):
     """A file of many keys has more calls than a caller may make at once."""
-    monkeypatch.setattr(limits, "PRINCIPAL", limits.Rate(per_s=4, burst=2))
+    monkeypatch.setattr(limits, "PRINCIPAL", limits.Rate(per_s=1, burst=1))
 
     desk.run("plan", code=9)
 
@@ -444,6 +444,28 @@ def test_colours_tell_what_comes_and_goes_and_no_text_steers():
     assert any(line.startswith("\x1b[32m  + labels") for line in painted)
     assert any("any host from then on" in line for line in plain)
     assert not [line for line in painted if "\x1b[2J" in line]
+
+
+def test_a_dependent_that_is_registered_anew_is_told_what_it_loses():
+    row = {"agent": None, "health": "probed", "wave": 0, "cache_s": 0, "connection": None}
+    rows = [
+        row | {"name": name, "is_discovered": False, "probe": {"address": "https://a.example"}}
+        for name in ("Kept", "Moved", "Gone")
+    ]
+    wanted = tuple(
+        {"name": name, "agent": "", "health": "probed", "wave": wave, "cache_s": 0}
+        for name, wave in (("Kept", 0), ("Moved", 1))
+    )
+    key = {"title": "x"}
+    declared = DeclaredKey("key-a", 1, dependents=wanted)
+
+    found = planned.plan([declared], {"key-a": planned.Seen(key, "etag", rows)})
+
+    lost = "(the approved address to ask ends)"
+    assert list(planned_words.lines(found, coloured=False))[1:3] == [
+        f"  ~ dependent  Moved: it is asked, wave 1; was it is asked, wave 0 {lost}",
+        f"  - dependent  Gone: it is asked, wave 0 {lost}",
+    ]
 
 
 def test_a_file_becomes_as_few_requests_as_the_server_takes():
