@@ -26,7 +26,7 @@ from keyvault.actions import (
     rotate_key,
 )
 from keyvault.agents import reach
-from keyvault.api import schemas
+from keyvault.api import asks, schemas
 from keyvault.api.principals import Principal
 from keyvault.api.problems import Fault, Problem
 from keyvault.inventory import naming
@@ -45,9 +45,7 @@ def ask(principal: Principal, body: Any, *, now: datetime) -> Request:  # noqa: 
     return _KINDS[type(body)](principal, body, now)
 
 
-def revise(
-    principal: Principal, request_id: UUID, body: schemas.Revise, *, now: datetime
-) -> Request:
+def revise(principal: Principal, request_id: UUID, body: asks.Revise, *, now: datetime) -> Request:
     """Change an undecided request of the caller's. Raises what `services.revise` raises."""
     person = principal.person
     row = selectors.access_request(person, request_id)
@@ -67,7 +65,7 @@ def revise(
     )
 
 
-def declaration(asked: schemas.Declared, *, reason: str) -> Declaration:
+def declaration(asked: asks.Declared, *, reason: str) -> Declaration:
     """Return what is declared, with every name in its one form. Raises naming.BadName."""
     plain = asked.model_dump()
     return Declaration(
@@ -82,9 +80,9 @@ def declaration(asked: schemas.Declared, *, reason: str) -> Declaration:
     )
 
 
-def changed(body: schemas.ChangedUse) -> dict[str, Any]:
+def changed(body: asks.ChangedUse) -> dict[str, Any]:
     """Return what is to hold for a key, every host and label in its one form. Raises naming.BadName."""
-    plain = body.model_dump(include=set(schemas.ChangedUse.model_fields), exclude_none=True)
+    plain = body.model_dump(include=set(asks.ChangedUse.model_fields), exclude_none=True)
     forms = {"allowed_hosts": naming.hosts, "labels": labels}
     return {
         name: forms[name]("\n".join(given)) if name in forms else given
@@ -123,7 +121,7 @@ def change(
     )
 
 
-def _create(principal: Principal, body: schemas.CreateKey, now: datetime) -> Request:
+def _create(principal: Principal, body: asks.CreateKey, now: datetime) -> Request:
     return create_key.ask(
         declared=declaration(body.declared, reason=body.reason),
         agent_id=principal.agent_id,
@@ -131,7 +129,7 @@ def _create(principal: Principal, body: schemas.CreateKey, now: datetime) -> Req
     )
 
 
-def _revoke(principal: Principal, body: schemas.RevokeKey, now: datetime) -> Request:
+def _revoke(principal: Principal, body: asks.RevokeKey, now: datetime) -> Request:
     """Ask to end a key; an agent may ask it of the keys alone that it uses."""
     name = naming.key_name(body.key)
     if principal.agent is not None:
@@ -143,7 +141,7 @@ def _revoke(principal: Principal, body: schemas.RevokeKey, now: datetime) -> Req
     )
 
 
-def _rotate(principal: Principal, body: schemas.RotateKey, now: datetime) -> Request:
+def _rotate(principal: Principal, body: asks.RotateKey, now: datetime) -> Request:
     """Ask to move a key to a new version; an agent may ask it of the keys alone that it uses."""
     name = naming.key_name(body.key)
     if principal.agent is not None:
@@ -157,13 +155,13 @@ def _rotate(principal: Principal, body: schemas.RotateKey, now: datetime) -> Req
     )
 
 
-def _reveal(principal: Principal, body: schemas.RevealSecret, now: datetime) -> Request:
+def _reveal(principal: Principal, body: asks.RevealSecret, now: datetime) -> Request:
     """Ask to see a value. An agent cannot have a value shown to somebody."""
     name, said = naming.key_name(body.key), _said(principal, body, now)
     return reveal_secret.ask(name=name, **said | {"person": principal.person})
 
 
-def _grant(principal: Principal, body: schemas.GiveGrant, now: datetime) -> Request:
+def _grant(principal: Principal, body: asks.GiveGrant, now: datetime) -> Request:
     """Ask that an agent may use a key; an agent asks it for itself and for nobody else."""
     own = principal.agent.name if principal.agent else ""
     if own and (body.team or body.agent not in {"", own}):
@@ -180,7 +178,7 @@ def _grant(principal: Principal, body: schemas.GiveGrant, now: datetime) -> Requ
     )
 
 
-def _add_place(principal: Principal, body: schemas.AddPlace, now: datetime) -> Request:
+def _add_place(principal: Principal, body: asks.AddPlace, now: datetime) -> Request:
     """Ask that a key is written to a place. What is read there no ledger sees, so people ask it."""
     _require_person(principal)
     place = add_place.look(
@@ -199,14 +197,14 @@ def _add_place(principal: Principal, body: schemas.AddPlace, now: datetime) -> R
     )
 
 
-def _remove_place(principal: Principal, body: schemas.RemovePlace, now: datetime) -> Request:
+def _remove_place(principal: Principal, body: asks.RemovePlace, now: datetime) -> Request:
     """Ask to remove a key from a place, by the name of its dependent."""
     _require_person(principal)
     key = naming.key_name(body.key)
     return remove_place.ask(key=key, place=body.name, **_said(principal, body, now))
 
 
-def _change(principal: Principal, body: schemas.ChangeKey, now: datetime) -> Request:
+def _change(principal: Principal, body: asks.ChangeKey, now: datetime) -> Request:
     """Ask that other things hold for a key; what waits already is not asked twice."""
     wanted = change_keys.Wanted(naming.key_name(body.key), changed(body))
     said = {"reason": body.reason, "ticket": body.ticket}
@@ -217,7 +215,7 @@ def _change(principal: Principal, body: schemas.ChangeKey, now: datetime) -> Req
     return asked.request
 
 
-def _add_probe(principal: Principal, body: schemas.AddProbe, now: datetime) -> Request:
+def _add_probe(principal: Principal, body: asks.AddProbe, now: datetime) -> Request:
     """Ask that an address says how a dependent is. It decides over rotations, so people ask it."""
     _require_person(principal)
     return add_probe.ask(
@@ -249,13 +247,13 @@ def on_behalf(principal: Principal) -> User:
 
 
 _KINDS: Mapping[type, Callable[[Principal, Any, datetime], Request]] = {
-    schemas.CreateKey: _create,
-    schemas.RotateKey: _rotate,
-    schemas.RevokeKey: _revoke,
-    schemas.RevealSecret: _reveal,
-    schemas.GiveGrant: _grant,
-    schemas.AddPlace: _add_place,
-    schemas.RemovePlace: _remove_place,
-    schemas.ChangeKey: _change,
-    schemas.AddProbe: _add_probe,
+    asks.CreateKey: _create,
+    asks.RotateKey: _rotate,
+    asks.RevokeKey: _revoke,
+    asks.RevealSecret: _reveal,
+    asks.GiveGrant: _grant,
+    asks.AddPlace: _add_place,
+    asks.RemovePlace: _remove_place,
+    asks.ChangeKey: _change,
+    asks.AddProbe: _add_probe,
 }

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from approvals.ports import NotVisible
 from keyvault.actions import change_key, change_keys
-from keyvault.api import asking, keys, pages, requests, schemas, shapes
+from keyvault.api import asking, asks, keys, pages, requests, schemas, shapes
 from keyvault.api.principals import Principal, caller
 from keyvault.api.problems import Fault, Problem
 from keyvault.api.requests import CREATED
@@ -66,7 +66,7 @@ class AskedLabels(schemas.Out):
     request: schemas.Request | None
 
 
-class ChangedKey(schemas.ChangedUse):
+class ChangedKey(asks.ChangedUse):
     """What shall hold for one key, and how it was seen: `etag` is the one of `getKey`."""
 
     key: schemas.Name

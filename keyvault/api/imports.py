@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr
 from keyvault.actions import adopt_keys, new_adoption
 from keyvault.actions.adopt_keys import Asked
 from keyvault.actions.new_adoption import Fault, Found
-from keyvault.api import asking, schemas, shapes
+from keyvault.api import asking, asks, schemas, shapes
 from keyvault.api.principals import caller
 from keyvault.inventory import naming
 
@@ -26,7 +26,7 @@ router = Router(tags=["imports"])
 CREATED, KNOWN = 201, 200
 
 
-class ImportedKey(schemas.Declared):
+class ImportedKey(asks.Declared):
     """One key that exists already, with its value.
 
     `owner`: a user name, the caller's where it is empty. `remote_id`: its id at the
@@ -100,7 +100,7 @@ def _found(body: Import) -> list[Found]:
     found, faults = [], []
     more = {"value", "owner", "remote_id"}
     for at, one in enumerate(body.keys):
-        asked = schemas.Declared(**one.model_dump(exclude=more))
+        asked = asks.Declared(**one.model_dump(exclude=more))
         try:
             declared = asking.declaration(asked, reason=body.reason)
         except naming.BadName as error:
@@ -113,7 +113,7 @@ def _found(body: Import) -> list[Found]:
     return found
 
 
-def _field(asked: schemas.Declared) -> str:
+def _field(asked: asks.Declared) -> str:
     """Return which of the names of a key cannot be used."""
     try:
         naming.key_name(asked.name)

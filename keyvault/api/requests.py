@@ -11,7 +11,7 @@ from ninja import Query, Router
 from pydantic import BaseModel, Field
 
 from approvals import selectors, services
-from keyvault.api import asking, pages, principals, schemas, shapes, waiting
+from keyvault.api import asking, asks, pages, principals, schemas, shapes, waiting
 from keyvault.api.principals import Principal, caller
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class WaitQuery(BaseModel):
 
 
 @router.post("/requests", response={CREATED: schemas.Request}, operation_id="createRequest")
-def create_request(request: HttpRequest, body: schemas.Ask) -> HttpResponse:
+def create_request(request: HttpRequest, body: asks.Ask) -> HttpResponse:
     """Ask for an act. An agent asks on behalf of its owner, who can then not approve it."""
     principal, now = caller(request), timezone.now()
     made = asking.ask(principal, body, now=now)
@@ -93,7 +93,7 @@ def get_request(request: HttpRequest, request_id: UUID, query: Query[WaitQuery])
 
 
 @router.patch("/requests/{uuid:request_id}", response=schemas.Request, operation_id="reviseRequest")
-def revise_request(request: HttpRequest, request_id: UUID, body: schemas.Revise) -> HttpResponse:
+def revise_request(request: HttpRequest, request_id: UUID, body: asks.Revise) -> HttpResponse:
     """Change an undecided request of one's own; every decision on it is cleared. People only."""
     principal = caller(request)
     asking.revise(principal, request_id, body, now=timezone.now())

@@ -21,6 +21,7 @@ from approvals.ports import NotVisible
 from keyvault.actions import about_keys, rotate_key
 from keyvault.api import (
     asking,
+    asks,
     pages,
     principals,
     requests,
@@ -202,7 +203,7 @@ def _triggered(
     before = rotate_key.of_deployment(row.pk, deploy_id)
     if before is not None:
         return before, False
-    ask = schemas.RotateKey(
+    ask = asks.RotateKey(
         kind="key.rotate",
         key=row.name,
         trigger=body.reason,

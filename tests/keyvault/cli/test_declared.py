@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from keyvault.api import changes, dependents, schemas
+from keyvault.api import asks, changes, dependents, schemas
 from keyvault.cli import declared
 from keyvault.cli.declared_lines import Lines
 from keyvault.launcher.installation import ROOT
@@ -186,6 +186,6 @@ def test_the_bounds_are_those_of_the_server():
     assert declared.MOST_WAVE == dependents.MOST_WAVE
     assert declared.MOST_CACHE_S == dependents.MOST_CACHE_S
     assert declared.MOST_DEPENDENTS == dependents.MOST
-    assert set(declared.USE) == set(schemas.ChangedUse.model_fields)
+    assert set(declared.USE) == set(asks.ChangedUse.model_fields)
     healths = get_args(dependents.DeclaredDependent.model_fields["health"].annotation)
     assert set(healths) <= set(declared.HEALTHS)
