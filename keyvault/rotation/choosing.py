@@ -105,6 +105,11 @@ def excuse(
     with transaction.atomic(durable=True):
         admit()
         delivery, rotation = _delivery(delivery_id)
+        if rotation.goes_back:
+            raise WrongMoment(
+                "This rotation goes back, and ends no version that somebody still has. "
+                "Give it more time, or ask to go on without proof."
+            )
         Delivery.objects.filter(pk=delivery.pk).update(
             state=DeliveryState.EXCUSED, note=reason, confirmed_by=actor.label
         )

@@ -124,6 +124,11 @@ class Rotation(models.Model):
     def __str__(self) -> str:
         return f"rotation of {self.key_id}: {self.state}"
 
+    @property
+    def goes_back(self) -> bool:
+        """Say whether it is on its way back, or held there."""
+        return RotationState.ROLLING_BACK in {self.state, self.held_from}
+
 
 class Skip(models.TextChoices):
     """Why a batch begins no rotation of one of its keys; the words are those of the pages."""

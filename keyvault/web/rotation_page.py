@@ -106,7 +106,7 @@ def _lane(
         f"On v{new.number}" if new else "Confirmed",
         _bars(delivery, rotation, now),
         can_confirm=is_open and is_by_hand and is_asked,
-        can_skip=is_open and is_asked and rotation.state in _SKIPPING,
+        can_skip=is_asked and rotation.state in _SKIPPING and not rotation.goes_back,
     )
 
 

@@ -16,7 +16,7 @@ from keyvault.audit.models import Event
 from keyvault.dependents.models import Dependent, Push
 from keyvault.destinations.base import Denied, Health, State
 from keyvault.findings.models import Finding, FindingKind
-from keyvault.rotation import choosing, delivering, triggers
+from keyvault.rotation import choosing, delivering, services, triggers
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.vault import selectors as versions
 from tests.keyvault.rotation.test_places import (  # noqa: F401 - fixtures.
@@ -212,6 +212,19 @@ def test_a_place_that_is_gone_for_good_is_skipped_before_anything_is_staged(
     assert work(rotation).state == "draining"
     assert live(places, "gone") == str(rotation.old_id)
     assert live(places, "rest") != str(rotation.old_id)
+
+
+def test_nobody_is_skipped_while_a_rotation_goes_back(begin, push, work, places):
+    push("orders")
+    rotation = begin()
+    work(rotation)
+    back(rotation)
+    places.at["orders"].fault = "down"
+    assert work(rotation, tries=6).held_from == "rolling_back"
+
+    with pytest.raises(services.WrongMoment, match="goes back"):
+        excuse(rotation, "orders")
+    assert parts(rotation)["orders"] != "excused"
 
 
 def test_a_place_that_was_skipped_gets_the_new_version_once_the_rotation_is_over(
