@@ -75,11 +75,22 @@ def rotated(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> K
 
 
 def want_rotation(
-    *, key_id: UUID, cause: str, due_at: datetime, request_id: UUID, actor: Actor, now: datetime
+    *,
+    key_id: UUID,
+    cause: str,
+    due_at: datetime,
+    request_id: UUID,
+    actor: Actor,
+    now: datetime,
+    in_place_of: datetime | None = None,
 ) -> Key:
-    """Bring a live key's next rotation forward to `due_at`, with its cause. Never back."""
+    """Bring a live key's next rotation forward to `due_at`, with its cause.
+
+    Never back, but from `in_place_of`: the day that has passed without a new version.
+    """
     key = services.lock(key_id=key_id)
-    if key.state != KeyState.LIVE or (key.rotation_due_at and key.rotation_due_at <= due_at):
+    stands = key.rotation_due_at is not None and key.rotation_due_at != in_place_of
+    if key.state != KeyState.LIVE or (stands and key.rotation_due_at <= due_at):
         return key
     key.rotation_due_at, key.rotation_cause = due_at, cause
     key.save(update_fields=["rotation_due_at", "rotation_cause"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef
 
 from keyvault.connections import selectors as connections
 from keyvault.findings import selectors as found
@@ -24,6 +24,7 @@ from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
 from keyvault.rotation import services
 from keyvault.rotation.models import ENDED, Rotation
+from keyvault.rotation.states import State
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
@@ -32,12 +33,24 @@ if TYPE_CHECKING:
 EXPIRY = "expiry"
 # What is due is begun within seconds; an hour is no hiccup of a clock.
 LATE = timedelta(hours=1)
+_AGAIN = timedelta(days=1)
 
 
 def bring_forward(now: datetime) -> int:
     """Have each value that ends at its provider replaced in time; return how many days moved."""
     ahead = timedelta(days=settings.ROTATION_EXPIRY_DAYS)
     return sum(_bring_forward(version, ahead, now) for version in versions.ending_first(ahead))
+
+
+def try_anew(now: datetime) -> int:
+    """Give a value that ends at its provider another day when the rotation of its day went back.
+
+    A day later, and sooner the nearer the end is. Returns how many days were given.
+    """
+    went_back = Rotation.objects.filter(
+        state=State.ROLLED_BACK, slot=F("key__rotation_due_at"), key__state=KeyState.LIVE
+    )
+    return sum(_try_anew(rotation, now) for rotation in went_back.select_related("key"))
 
 
 def due_before_end(version: Version, ahead: timedelta) -> datetime | None:
@@ -82,6 +95,9 @@ def _bring_forward(version: Version, ahead: timedelta, now: datetime) -> bool:
     due, key = due_before_end(version, ahead), version.key
     if due is None or (key.rotation_due_at is not None and key.rotation_due_at <= due):
         return False
+    if Rotation.objects.filter(key=key, slot=due).exists():
+        # That day has passed, and the one that stands was given in its place.
+        return False
     with transaction.atomic(durable=True):
         moved = changes.want_rotation(
             key_id=key.pk,
@@ -92,6 +108,26 @@ def _bring_forward(version: Version, ahead: timedelta, now: datetime) -> bool:
             now=now,
         )
     return moved.rotation_cause == EXPIRY
+
+
+def _try_anew(rotation: Rotation, now: datetime) -> bool:
+    version, ended_at = versions.current(rotation.key_id), rotation.ended_at
+    if version is None or version.expires_at is None or ended_at is None:
+        return False
+    left = version.expires_at - ended_at
+    if left < LATE:
+        return False
+    with transaction.atomic(durable=True):
+        changes.want_rotation(
+            key_id=rotation.key_id,
+            cause=EXPIRY,
+            due_at=ended_at + min(_AGAIN, left / 2),
+            request_id=rotation.request_id,
+            actor=services.CLOCK,
+            now=now,
+            in_place_of=rotation.slot,
+        )
+    return True
 
 
 def _missed(now: datetime) -> Sequence[Key]:

@@ -33,6 +33,7 @@ _WORDS = {"cadence": Trigger.CADENCE, schedules.EXPIRY: Trigger.EXPIRY}
 def run(now: datetime) -> int:
     """Begin what is due, at most 100; return how many. Look after jobs that were lost."""
     schedules.bring_forward(now)
+    schedules.try_anew(now)
     begun = sum(_begin(key, now) for key in _due(now))
     _look_after(now)
     batches.look_after()

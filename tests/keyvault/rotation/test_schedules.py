@@ -61,6 +61,40 @@ def test_a_value_that_ends_soon_is_rotated_once_and_for_that_reason(ending, key,
     assert told.fields["due_at"] == rotation.slot.isoformat()
 
 
+def test_a_value_that_ends_has_another_day_when_its_rotation_went_back(ending, key, now, fresh):
+    ending(in_days=5)
+    triggers.run(now)
+    went_back(key, now)
+
+    assert triggers.run(now) == 0
+    row = fresh(key)
+    assert (row.rotation_due_at, row.rotation_cause) == (now + timedelta(days=1), "expiry")
+    told = Event.objects.filter(event="key.rotation_due").count()
+    assert triggers.run(now) == 0
+    assert Event.objects.filter(event="key.rotation_due").count() == told, "the day stands"
+    tomorrow = now + timedelta(days=1, seconds=1)
+    assert triggers.run(tomorrow) == 1
+
+    went_back(key, now + timedelta(days=4, hours=12))
+    triggers.run(now + timedelta(days=4, hours=13))
+    assert fresh(key).rotation_due_at == now + timedelta(days=4, hours=18), "the end is near"
+
+
+def test_a_value_without_an_end_has_no_other_day(overdue, key, now, fresh):
+    due = overdue.rotation_due_at
+    triggers.run(now)
+    went_back(key, now)
+
+    assert triggers.run(now + timedelta(days=3)) == 0
+    assert fresh(key).rotation_due_at == due
+
+
+def went_back(key, at):
+    """Have the open rotation of a key be over, without a new version."""
+    rows = Rotation.objects.filter(key=key, ended_at=None)
+    assert rows.update(state="rolled_back", ended_at=at) == 1
+
+
 def test_its_day_is_shown_beforehand(ending, key, now, fresh, cast, client_for):
     current = ending(in_days=30)
 
