@@ -89,8 +89,8 @@ def want_rotation(
     Never back, but from `in_place_of`: the day that has passed without a new version.
     """
     key = services.lock(key_id=key_id)
-    stands = key.rotation_due_at is not None and key.rotation_due_at != in_place_of
-    if key.state != KeyState.LIVE or (stands and key.rotation_due_at <= due_at):
+    stands = None if key.rotation_due_at == in_place_of else key.rotation_due_at
+    if key.state != KeyState.LIVE or (stands is not None and stands <= due_at):
         return key
     key.rotation_due_at, key.rotation_cause = due_at, cause
     key.save(update_fields=["rotation_due_at", "rotation_cause"])
