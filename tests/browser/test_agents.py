@@ -19,8 +19,8 @@ _registry, fake, house = actions._registry, actions.fake, actions.house
 
 def confirm(page, person) -> None:
     page.get_by_label("Code").fill(people.totp_code(person))
-    page.keyboard.press("Enter")
-    page.wait_for_load_state()
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
 
 
 def test_the_kill_switch_stops_an_agent_and_says_when_it_holds(house, signed_in_page, assert_clean):
@@ -62,6 +62,7 @@ def test_a_secret_is_shown_once_and_not_on_the_way_back(house, signed_in_page, a
     assert secret.startswith("kvs_")
     assert_clean(page)
     page.get_by_role("link", name="Done").click()
+    expect(page.locator("#client-secret")).to_have_count(0)
     assert secret not in page.content()
 
 

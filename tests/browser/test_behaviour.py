@@ -179,8 +179,8 @@ def test_a_decision_works_without_scripts(house, signed_in_page, totp):
     page.get_by_role("radio", name="Approve as asked").check()
     page.get_by_role("button", name="Sign decision with a code").click()
     page.locator("input[name=otp_code]").fill(totp(house.cast.bob))
-    page.locator("form[method=post] button[type=submit]").last.click()
-    page.wait_for_load_state()
+    with page.expect_navigation():
+        page.locator("form[method=post] button[type=submit]").last.click()
 
     assert request.decisions.filter(person=house.cast.bob).exists()
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import transaction
+from playwright.sync_api import expect
 
 from keyvault.connections import renewals
 from keyvault.connections.models import Connection, Renewal
@@ -113,7 +114,8 @@ def test_an_error_keeps_what_was_typed_and_empties_the_credential(
     watch.expect("422")
     page.get_by_role("button", name="Ask for approval").last.click()
 
-    assert page.get_by_label("Title").input_value() == "Billing"
-    assert page.get_by_label("Admin password").input_value() == ""
+    expect(page.locator("#error-summary")).to_be_visible()
+    expect(page.get_by_label("Title")).to_have_value("Billing")
+    expect(page.get_by_label("Admin password")).to_have_value("")
     assert "typed-canary" not in page.content()
     assert_clean(page, watch)

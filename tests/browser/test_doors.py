@@ -56,7 +56,8 @@ def test_a_stale_decision_shows_what_changed(house, signed_in_page, judged, totp
     house.edit(request, colour="blue")
 
     page.get_by_role("radio", name="Approve as asked").check()
-    page.get_by_role("button", name="Sign decision with a code").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Sign decision with a code").click()
     if page.locator("input[name=otp_code]").count():
         page.locator("input[name=otp_code]").fill(totp(house.cast.bob))
         page.locator("form button[type=submit]").first.click()

@@ -39,10 +39,10 @@ def test_without_scripts_a_button_previews_and_a_suggestion_fills_its_field(hous
     page.get_by_label("Environment").select_option("prod")
 
     page.get_by_role("button", name="Preview who decides").click()
-    assert page.get_by_text("Policy Keys in protected environments.").is_visible()
+    expect(page.get_by_text("Policy Keys in protected environments.")).to_be_visible()
     page.get_by_role("button", name="Let it live 7 days").click()
 
-    assert page.get_by_label("Lifetime in days").input_value() == "7"
+    expect(page.get_by_label("Lifetime in days")).to_have_value("7")
     assert page.get_by_label("Name", exact=True).input_value() == "half-typed"
 
 
@@ -71,7 +71,7 @@ def test_r8_a_shown_value_leaves_the_page_with_its_reader(house, signed_in_page,
     page.get_by_label("Code").fill(people.totp_code(house.cast.alice))
     page.get_by_role("button", name="Reveal for 60 seconds").click()
 
-    assert page.locator("output").text_content() == value
+    expect(page.locator("output")).to_have_text(value)
     assert_clean(page)
     page.evaluate("window.dispatchEvent(new Event('pagehide'))")
 

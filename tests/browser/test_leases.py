@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from keyvault.leases import sweep
 from keyvault.leases.models import Lease
@@ -35,17 +36,17 @@ def test_a_lease_is_ended_with_a_code(house, signed_in_page, scripts):
     lease = Lease.objects.get(state="open")
     page = signed_in_page(house.cast.alice, java_script_enabled=scripts)
     page.goto("/keys/shop-repository/leases/")
-    assert page.get_by_role("button", name="End…").count() == 1
+    expect(page.get_by_role("button", name="End…")).to_have_count(1)
 
     page.get_by_role("button", name="End…").click()
     page.get_by_label("Code").fill(people.totp_code(house.cast.alice))
     page.get_by_role("button", name="End the lease").click()
     page.wait_for_url("**/keys/shop-repository/leases/")
 
-    assert page.get_by_text("held is ending").is_visible()
-    assert page.get_by_role("button", name="End…").count() == 0
+    expect(page.get_by_text("held is ending")).to_be_visible()
+    expect(page.get_by_role("button", name="End…")).to_have_count(0)
     lease.refresh_from_db()
     assert (lease.state, lease.aim) == ("ending", "withdrawn")
     sweep.run(lease.lapses_at)
     page.reload()
-    assert page.get_by_role("cell", name="Withdrawn").first.is_visible()
+    expect(page.get_by_role("cell", name="Withdrawn").first).to_be_visible()

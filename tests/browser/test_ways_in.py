@@ -18,8 +18,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def press(page, name):
-    page.get_by_role("button", name=name).click()
-    page.wait_for_load_state("networkidle")
+    with page.expect_navigation(wait_until="networkidle"):
+        page.get_by_role("button", name=name).click()
 
 
 def code_of(user, *, confirmed):

@@ -34,8 +34,8 @@ class Person:
         """Enter a fresh code on the step-up page."""
         shoot(self.page, "step-up")
         self.page.get_by_role("textbox", name="Code").fill(self.code())
-        self.page.locator("form:has(#id_otp_code) button[type=submit]").click()
-        self.page.wait_for_load_state()
+        with self.page.expect_navigation():
+            self.page.locator("form:has(#id_otp_code) button[type=submit]").click()
 
     def decide(self, path: str, verdict: str, note: str = "") -> None:
         """Open a request, choose a decision, sign it with a code."""
@@ -47,8 +47,8 @@ class Person:
         """Choose a decision on the page that is open, and go on to the code."""
         self.page.locator(f"input[name=verdict][value={verdict}]").check()
         self.page.get_by_label("Note to requester").fill(note)
-        self.page.get_by_role("button", name=re.compile("^Sign decision")).click()
-        self.page.wait_for_load_state()
+        with self.page.expect_navigation():
+            self.page.get_by_role("button", name=re.compile("^Sign decision")).click()
 
     def await_state(self, path: str, word: str, *, seconds: int = 60) -> None:
         """Reload a page until its head shows a state."""

@@ -134,8 +134,8 @@ def connect(ada: Person, ben: Person, targets: demo.Targets) -> None:
     page.get_by_label("Private addresses it may reach").fill(address)
     page.get_by_label("Admin password").fill(targets.password)
     page.get_by_role("textbox", name="Why").fill("Keys for the orders database.")
-    page.get_by_role("button", name="Ask for approval").last.click()
-    ada.page.wait_for_load_state()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Ask for approval").last.click()
     assert targets.password not in page.content()
     if page.locator("#id_otp_code").count():
         ada.confirm()
