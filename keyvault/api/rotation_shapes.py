@@ -12,7 +12,7 @@ from pydantic import Field
 
 from keyvault.api import schemas
 from keyvault.api.schemas import Out
-from keyvault.rotation import saga, selectors, sight
+from keyvault.rotation import hurrying, saga, selectors, sight
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
@@ -184,3 +184,20 @@ def _part(row: Delivery, proofs: Mapping[UUID, Proof]) -> Part:
         if proof
         else None,
     )
+
+
+def way_out(running: Row, *, is_incident: bool) -> dict[str, Any]:
+    """Return what the caller can do whom an open rotation stands in the way."""
+    name = running.key.name
+    if is_incident and hurrying.may_hurry(running):
+        return {
+            "title": f"Have the rotation of {name} that runs wait less",
+            "method": "POST",
+            "href": "/api/v1/rotations",
+            "body": {"keys": [name], "reason": "incident"},
+        }
+    return {
+        "title": f"Follow the rotation of {name} that runs",
+        "method": "GET",
+        "href": f"/api/v1/rotations/{running.pk}",
+    }

@@ -217,20 +217,20 @@ def _triggered(
         # The same deployment may have been faster since the look.
         twin = rotate_key.of_deployment(row.pk, deploy_id)
         if twin is None:
-            raise _busy(row, error) from error
+            raise _busy(principal, row, body.reason, error) from error
         return twin, False
 
 
-def _busy(row: Key, error: Exception) -> Exception:
-    """Lead to the rotation that stands in the way; a request that does is led to by its own."""
+def _busy(principal: Principal, row: Key, trigger: str, error: Exception) -> Exception:
+    """Lead to the rotation that stands in the way; a request that does is led to by its own.
+
+    A person's incident is led to the batch that has this rotation wait less.
+    """
     running = selectors.open_of(row.pk)
     if running is None:
         return error
-    follow = {
-        "title": f"Follow the rotation of {row.name} that runs",
-        "method": "GET",
-        "href": f"/api/v1/rotations/{running.pk}",
-    }
+    is_incident = trigger == "incident" and principal.agent is None
+    follow = rotation_shapes.way_out(running, is_incident=is_incident)
     return Problem("conflict", str(error), next_action=follow)
 
 

@@ -122,7 +122,7 @@ EVENTS: dict[str, frozenset[str]] = {
     "rotation.chosen": frozenset({"rotation", "choice", "reason"}),
     "rotation.delivered": frozenset({"rotation", "dependent", "state", "note"}),
     "rotation.skipped": frozenset({"batch", "cause"}),
-    "rotation.hurried": frozenset({"rotation", "for", "grace_s", "quiet_s", "brownout_s"}),
+    "rotation.hurried": frozenset({"rotation", "reason", "grace_s", "quiet_s", "brownout_s"}),
     "rotation.batch_created": frozenset({"batch", "trigger", "keys"}),
     "rotation.batch_stopped": frozenset({"batch", "reason", "left"}),
     "key.rotation_due": frozenset({"cause", "due_at"}),

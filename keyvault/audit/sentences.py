@@ -85,7 +85,7 @@ SENTENCES: Mapping[str, str] = {
     "rotation.chosen": "{actor} chose for the rotation of {subject}: {choice}.",
     "rotation.delivered": "{dependent} is {state} in the rotation of {subject}.",
     "rotation.skipped": "{subject} was left out of a rotation of many keys: {cause}.",
-    "rotation.hurried": "An incident cut what the open rotation of {subject} waits for.",
+    "rotation.hurried": "{actor} cut what the rotation of {subject} waits for, as in an incident: {reason}.",
     "rotation.batch_created": "The rotation of {keys} keys at once was written down: {trigger}.",
     "rotation.batch_stopped": "{actor} had no more keys begun and left out {left}: {reason}.",
     "key.rotation_due": "A rotation of {subject} is due: {cause}.",

@@ -28,7 +28,7 @@ from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
 from keyvault.rotation import services
-from keyvault.rotation.hurrying import hurry
+from keyvault.rotation.hurrying import hurry_open
 from keyvault.rotation.models import ENDED, BatchKey, Rotation, RotationBatch, Skip, Trigger
 from keyvault.vault import selectors as versions
 
@@ -176,7 +176,8 @@ def _settle(row: BatchKey, run: Run) -> bool:
                 request_id=batch.request_id,
             )
             if hindrance == Skip.ROTATING and batch.trigger == Trigger.INCIDENT:
-                hurry(key=key, request_id=batch.request_id, actor=services.CLOCK, now=run.now)
+                reason = str(batch.request_id)
+                hurry_open(key=key, reason=reason, actor=services.CLOCK, now=run.now)
         elif _count_at(where) < settings.ROTATION_PER_CONNECTION:
             mine.update(rotation=_begin(key, batch, run), settled_at=run.now)
         else:

@@ -16,7 +16,7 @@ from django.db.models import Q
 
 from approvals.ports import Actor, NotVisible
 from keyvault.inventory import services as inventory
-from keyvault.rotation import saga
+from keyvault.rotation import hurrying, saga
 from keyvault.rotation.models import ENDED, Delivery, DeliveryState, Rotation
 from keyvault.rotation.saga import State
 from keyvault.rotation.services import WrongMoment, enter, record, ring
@@ -53,6 +53,16 @@ def extend(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> No
         record("rotation.chosen", rotation, actor, now, fields)
         _resume(rotation, actor, now, old_verdict=saga.Old.UNTRIED)
         _write_anew(rotation, actor, now)
+
+
+def hurry(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> None:
+    """Have a rotation wait no longer than one of an incident. Outermost. Raises WrongMoment, NotVisible."""
+    with transaction.atomic(durable=True):
+        rotation = _locked(rotation_id)
+        if not hurrying.may_hurry(rotation):
+            state = rotation.get_state_display().lower()
+            raise WrongMoment(f"This rotation is {state}, and waits for nothing that can be cut.")
+        hurrying.hurry(rotation=rotation, reason=reason, actor=actor, now=now)
 
 
 def go_on(*, rotation_id: UUID, actor: Actor, now: datetime, request_id: UUID) -> None:

@@ -39,6 +39,12 @@ def extend(*, person: User, rotation_id: UUID, reason: str, now: datetime) -> No
     choosing.extend(rotation_id=rotation_id, reason=reason, actor=people.actor(person), now=now)
 
 
+def hurry(*, person: User, rotation_id: UUID, reason: str, now: datetime) -> None:
+    """Have a rotation wait no longer than an incident's. Raises NotVisible, services.WrongMoment."""
+    access_rotation(person, rotation_id)
+    choosing.hurry(rotation_id=rotation_id, reason=reason, actor=people.actor(person), now=now)
+
+
 def confirm(*, person: User, rotation_id: UUID, delivery_id: int, now: datetime) -> None:
     """Say that a dependent which no program can watch has moved. Raises as `roll_back`."""
     found = delivery(person, rotation_id, delivery_id)

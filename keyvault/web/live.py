@@ -29,7 +29,7 @@ from keyvault.connections import selectors as connections
 from keyvault.dependents import probes
 from keyvault.invalidation import selectors as invalidation
 from keyvault.inventory.access import access_key
-from keyvault.rotation import progress
+from keyvault.rotation import hurrying, progress
 from keyvault.rotation import selectors as rotations
 from keyvault.web import trust
 from keyvault.web.system import OPERATORS
@@ -108,14 +108,15 @@ def _rotation(ask: Ask) -> object:
         connections.awaits_intake(found.key_id),
         connections.awaits_confirmation(found.key_id),
     )
-    return (found.state, found.wave, found.since, found.wants_back, parts, heard, by_hand)
+    moved = (found.state, found.wave, found.since, found.wants_back, found.terms)
+    return (*moved, parts, heard, by_hand)
 
 
 def _choices(ask: Ask) -> object:
     """Return what a person can choose now; a form is swapped only when this changes."""
     found = rotations.rotation(ask.person, UUID(ask.name))
-    may_roll_back = rotations.may_roll_back(found)
-    return (found.state, found.wants_back, may_roll_back, sorted(rotations.choices(found)))
+    may = (rotations.may_roll_back(found), hurrying.may_hurry(found))
+    return (found.state, found.wants_back, may, sorted(rotations.choices(found)))
 
 
 def _batch(ask: Ask) -> object:

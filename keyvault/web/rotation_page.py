@@ -14,11 +14,12 @@ from keyvault.actions import finish_rotation
 from keyvault.audit import selectors as ledger
 from keyvault.dependents import probes
 from keyvault.inventory import access
-from keyvault.rotation import progress, selectors
+from keyvault.rotation import hurrying, progress, selectors, services
 from keyvault.web import geometry, key_page, live, moments
 from keyvault.web.history import items
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from keyvault.accounts.models import User
@@ -71,12 +72,19 @@ def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
         "choices": selectors.choices(found) if may else frozenset(),
         "may": may,
         "may_roll_back": may and selectors.may_roll_back(found),
-        "terms": {
-            name: moments.span(timedelta(seconds=found.terms.get(f"{name}_s", 0)))
-            for name in ("grace", "quiet", "overlap", "brownout")
-        },
+        "may_hurry": may and hurrying.may_hurry(found),
+        "terms": _spans(found.terms),
+        "incident": _spans(services.cut(found.terms)),
         "asked": open_acts[0] if open_acts else None,
         "items": items(mine),
+    }
+
+
+def _spans(terms: Mapping[str, int]) -> dict[str, str]:
+    """Return the terms of a rotation in words."""
+    return {
+        name: moments.span(timedelta(seconds=terms.get(f"{name}_s", 0)))
+        for name in ("grace", "quiet", "overlap", "brownout")
     }
 
 

@@ -24,10 +24,15 @@ from keyvault.web.keys import ReasonForm, asked
 ASK, FINISH = "keyvault/rotations/rotate.html", "keyvault/rotations/finish.html"
 SKIP = "keyvault/rotations/skip.html"
 UNPROCESSABLE = 422
-_ACTS = {"roll-back": deciding.roll_back, "extend": deciding.extend}
+_ACTS = {
+    "roll-back": deciding.roll_back,
+    "extend": deciding.extend,
+    "hurry": deciding.hurry,
+}
 _DONE = {
     "roll-back": "If the old version works, everybody is led back to it.",
     "extend": "The rotation goes on; its grace has begun anew.",
+    "hurry": "The rotation waits no longer than one that an incident begins.",
 }
 
 

@@ -73,7 +73,7 @@ urlpatterns = [
             {"act": act},
             name=f"rotation-{act}",
         )
-        for act in ("roll-back", "extend")
+        for act in ("roll-back", "extend", "hurry")
     ),
     path("rotations/<uuid:rotation_id>/go-on/", rotations.finish, name="rotation-finish"),
     path(

@@ -116,6 +116,23 @@ def test_another_deployment_is_told_what_stands_in_its_way(house, as_, reader):
     assert trigger(alice, status=409, deploy_id="").json()["type"].endswith(":conflict")
 
 
+def test_an_incident_is_led_to_what_has_the_open_rotation_wait_less(house, as_, key):
+    alice = as_(house.cast.alice)
+    trigger(alice)
+    house.work()
+
+    refused = trigger(alice, status=409, reason="incident", deploy_id="").json()
+    lead = refused["next_action"]
+    alice.call(lead["method"], lead["href"], body=lead["body"], status=201)
+    for _ in range(2):
+        house.work()
+
+    rotation = Rotation.objects.get()
+    assert (rotation.terms["quiet_s"], rotation.terms["brownout_s"]) == (30, 0)
+    again = trigger(alice, status=409, reason="incident", deploy_id="").json()
+    assert again["next_action"]["href"] == f"/api/v1/rotations/{rotation.pk}", "nothing is left"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_jobs_of_one_deployment_at_once_are_one_rotation(house, as_, key):
     """Both have looked before either has asked: the second waits for the key and joins the first."""

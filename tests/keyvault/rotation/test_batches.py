@@ -372,21 +372,21 @@ def test_a_lost_job_is_promised_again(some, batch, now):
 def test_a_rotation_that_waits_its_turn_at_a_connection_is_not_held_for_it(
     some, batch, work, now, monkeypatch
 ):
-    from keyvault.connections import context
+    from keyvault.connections import turns
 
-    monkeypatch.setattr(context, "_WAIT_S", 0)
-    monkeypatch.setattr(context, "AT_ONCE", 1)
-    context._gates.clear()
+    monkeypatch.setattr(turns, "_WAIT_S", 0)
+    monkeypatch.setattr(turns, "AT_ONCE", 1)
+    turns._gates.clear()
     made = batch(some[:1])
     turn(made, now)
     rotation = open_rotations().get()
 
-    with context._turn(some[0].connection_id):
+    with turns.turn(some[0].connection_id):
         for _ in range(8):
             assert work(rotation).state == "creating"
 
     assert Job.objects.get(subject_id=rotation.pk).attempts == 0
-    context._gates.clear()
+    turns._gates.clear()
     assert ended(work, rotation).state == "completed"
 
 

@@ -105,7 +105,7 @@ def test_an_auditor_looks_and_decides_nothing(owned, begin, work, cast, client_f
     assert "Roll back" not in text(shown)
     delivery = Delivery.objects.get(rotation=rotation)
     parts = [f"dependents/{delivery.pk}/{act}/" for act in ("confirm", "skip")]
-    for act in ("roll-back/", "extend/", "go-on/", *parts):
+    for act in ("roll-back/", "extend/", "hurry/", "go-on/", *parts):
         answer = dave.post(f"{page(rotation)}{act}", {"reason": "no"})
         assert answer.status_code == 404
     assert work(rotation).state == "promoting"
@@ -164,6 +164,27 @@ def test_a_rotation_is_rolled_back_with_a_reason(owned, begin, work, alice):
     assert work(rotation).state == "rolled_back"
     assert "Rolled back" in text(alice.get(page(rotation)))
     assert "is rolled back" in text(alice.post(back, {"reason": "again"}, follow=True))
+
+
+def test_what_has_leaked_is_waited_for_less(owned, begin, work, alice, settings):
+    settings.ROTATION_GRACE_SECONDS, settings.ROTATION_QUIET_SECONDS = 86_400, 300
+    settings.ROTATION_BROWNOUT_SECONDS = 600
+    rotation = begin()
+    work(rotation)
+    hurry = reverse("rotation-hurry", args=[rotation.pk])
+    assert "The old version has leaked" in text(alice.get(page(rotation)))
+
+    assert "Say why" in text(alice.post(hurry, {"reason": " "}, follow=True))
+    done = text(alice.post(hurry, {"reason": "It was in a log."}, follow=True))
+
+    assert "The old version has leaked" not in done
+    assert "as in an incident: It was in a log." in done
+    rotation.refresh_from_db()
+    found = [rotation.terms[f"{name}_s"] for name in ("grace", "quiet", "brownout")]
+    assert found == [900, 30, 0]
+    assert "waits for nothing that can be cut" in text(
+        alice.post(hurry, {"reason": "again"}, follow=True)
+    )
 
 
 def test_a_held_rotation_offers_its_ways_out(owned, begin, work, alice, fake):

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from keyvault.connections import context
+from keyvault.connections import turns
 from keyvault.dependents.models import Push
 from tests.keyvault.rotation.test_places import (  # noqa: F401 - fixtures.
     _watched,
@@ -28,8 +28,8 @@ def test_a_place_whose_destination_is_busy_waits_its_turn_and_fails_nothing(
     row = push("orders", write=False)
     full = threading.BoundedSemaphore(1)
     full.acquire()
-    monkeypatch.setattr(context, "_WAIT_S", 0.01)
-    monkeypatch.setitem(context._gates, account.pk, full)
+    monkeypatch.setattr(turns, "_WAIT_S", 0.01)
+    monkeypatch.setitem(turns._gates, account.pk, full)
 
     for _ in range(7):
         job = run_job(row)
