@@ -94,15 +94,20 @@ class KeySets:
         if not known.lock.acquire(blocking=not known.serves(kid, now=now)):
             return
         try:
-            if not known.is_due(kid, now=now):
-                return
-            known.asked_at = now
+            if known.is_due(kid, now=now):
+                self._ask(known, trust, now=now)
+        finally:
+            known.lock.release()
+
+    def _ask(self, known: _Set, trust: Trust, *, now: datetime) -> None:
+        """Fetch the keys of a locked set; whoever comes meanwhile waits until it was asked."""
+        try:
             known.keys = read(trusts.terms(trust))
             known.got_at = now
         except (Forbidden, Unreachable, Unusable, ValueError) as error:
             log.warning("the keys of %s could not be fetched: %s", trust.slug, error)
         finally:
-            known.lock.release()
+            known.asked_at = now
 
 
 def read(terms: Terms) -> Mapping[str, jwt.PublicKey]:

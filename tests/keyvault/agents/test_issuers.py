@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection, transaction
 
-from keyvault.agents import federation
+from keyvault.agents import federation, issuers
 from keyvault.agents.models import Trust
 from tests.keyvault.agents import local_issuer
 from tests.keyvault.agents.local_issuer import exchange, refusal, send
@@ -185,6 +185,34 @@ def test_many_first_comers_ask_once(cast, issuer, trust, key_sets):
 
     assert len(found) == 8
     assert issuer.asked.count("/keys") == 1
+
+
+def test_who_comes_while_an_issuer_is_asked_waits_for_the_answer(
+    cast, issuer, trust, key_sets, monkeypatch
+):
+    """An agent was refused that came between the first question and its answer."""
+    kid, read, ended = issuer.signers[0].kid, issuers.read, threading.Event()
+    found = []
+
+    def look():
+        try:
+            found.append(key_sets.key(trust, kid, now=cast.now))
+        finally:
+            connection.close()
+            ended.set()
+
+    second = threading.Thread(target=look)
+
+    def slow(terms):
+        second.start()
+        assert not ended.wait(0.3)
+        return read(terms)
+
+    monkeypatch.setattr(issuers, "read", slow)
+    found.append(key_sets.key(trust, kid, now=cast.now))
+    second.join()
+
+    assert [key.kid for key in found] == [kid, kid]
 
 
 @pytest.mark.django_db(transaction=True)
