@@ -75,7 +75,7 @@ def register_server(alice: Person) -> None:
     page = alice.page
     alice.go(f"/keys/{KEY}/dependents/")
     page.get_by_role("link", name="Register one").click()
-    page.get_by_label("Name").fill(SERVER)
+    page.get_by_role("textbox", name="Name").fill(SERVER)
     page.get_by_label("A person says so").check()
     shoot(page, "rotation-register")
     page.get_by_role("button", name="Register it").click()
