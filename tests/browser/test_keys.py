@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from django.urls import reverse
 from playwright.sync_api import Error, expect
 
 from keyvault.actions import change_keys
+from keyvault.actions.change_keys import Wanted
 from keyvault.inventory.models import Key
 from keyvault.vault import selectors as versions
 from tests import cast as people
@@ -86,7 +88,7 @@ def test_r8_a_shown_value_leaves_the_page_with_its_reader(house, signed_in_page,
 
 
 def test_a_request_of_many_changes_names_each_with_its_key(house, signed_in_page, judged):
-    fields = {"labels": ("ai", "x" * 40), "allowed_hosts": (), "volume_per_day": 5_000}
+    fields = {"labels": ("ai", "x" * 30), "allowed_hosts": (), "volume_per_day": 5_000}
     wanted = [
         change_keys.Wanted(house.create(name=name).name, fields)
         for name in ("ledger-reader", LONG_NAME)
@@ -100,3 +102,22 @@ def test_a_request_of_many_changes_names_each_with_its_key(house, signed_in_page
 
     expect(page.get_by_text(f"Labels of {LONG_NAME}")).to_be_visible()
     judged(page, "change-many")
+
+
+def test_the_request_to_change_several_keys_is_clean(house, signed_in_page, judged):
+    names = ("ledger-reader", "orders-reader-" + "x" * 30)
+    for name in names:
+        house.pull(name=name)
+    wanted = [
+        Wanted(name, {"volume_per_day": 77, "allowed_hosts": ("api.example.com",)})
+        for name in names
+    ]
+    asked = change_keys.ask(
+        person=house.cast.alice, wanted=wanted, reason="As in the file.", now=house.now
+    )
+    page = signed_in_page(house.cast.bob)
+
+    page.goto(reverse("request", args=[asked.request.pk]))
+
+    expect(page.get_by_text(f"Calls a day of {names[0]}")).to_be_visible()
+    judged(page, "request-many")
