@@ -83,11 +83,19 @@ def declaration(asked: asks.Declared, *, reason: str) -> Declaration:
 def changed(body: asks.ChangedUse) -> dict[str, Any]:
     """Return what is to hold for a key, every host and label in its one form. Raises naming.BadName."""
     plain = body.model_dump(include=set(asks.ChangedUse.model_fields), exclude_none=True)
-    forms = {"allowed_hosts": naming.hosts, "labels": labels}
+    forms = {"allowed_hosts": hosts, "labels": labels}
     return {
         name: forms[name]("\n".join(given)) if name in forms else given
         for name, given in plain.items()
     }
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Return the hosts in a text. Raises naming.BadName, also where there are too many of them."""
+    found = naming.hosts(text)
+    if len(found) > schemas.MOST_HOSTS:
+        raise naming.BadName(f"A key has at most {schemas.MOST_HOSTS} allowed hosts.")
+    return found
 
 
 def labels(text: str) -> tuple[str, ...]:

@@ -96,14 +96,15 @@ def rename_key(request: HttpRequest, name: str, body: NewTitle) -> HttpResponse:
     title = body.title.strip()
     if not title:
         raise Problem("invalid", errors=[Fault("A key has a title.", "/title")])
-    change_key.rename(
+    renamed = change_key.rename(
         person=principal.person,
         name=row.name,
         title=title,
         now=now,
         require=lambda: pages.require(request, _told(principal, row.name, now=now)),
     )
-    return pages.told(_told(principal, row.name, now=now))
+    # As it was under the lock: the ETag of what others have changed since would let it be written over.
+    return pages.told(keys.told(principal, renamed))
 
 
 @router.get("/keys/{str:name}/labels", response=Labels, operation_id="getLabels")
