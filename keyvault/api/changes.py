@@ -211,8 +211,8 @@ def _wanted(principal: Principal, body: ChangeKeys, *, now: datetime) -> list[ch
 
 def _managed(principal: Principal, text: str) -> Key:
     """Return a key that the caller may have changed. Raises NotVisible, naming.BadName."""
-    name, narrowed = naming.key_name(text), principal.token.keys
-    if narrowed is not None and name not in narrowed:
+    name = naming.key_name(text)
+    if not asking.names(principal, name):
         raise NotVisible(f"key {name}")
     return access.access_key(principal.person, name, MANAGE)
 
