@@ -335,9 +335,9 @@ def test_an_agent_that_is_asked_over_http_confirms_by_nothing_else(
         )
 
 
-def test_many_addresses_are_asked_some_at_a_look_and_all_in_the_end(
-    begin, work, look, key, cast, service
-):
+@pytest.fixture
+def many(key, cast, service):
+    """More services than are asked at one look."""
     with transaction.atomic():
         for number in range(probes.MOST + 3):
             row = dependents.register(
@@ -348,6 +348,21 @@ def test_many_addresses_are_asked_some_at_a_look_and_all_in_the_end(
                 actor=WORKER,
             )
             _ask(row, service, cast)
+
+
+def test_everybody_is_asked_before_the_move_however_many(begin, work, many, service):
+    rotation = begin()
+
+    assert work(rotation).state == "promoting"
+
+    moved = Delivery.objects.filter(rotation=rotation, dependent__health="probed", has_new=True)
+    assert moved.count() == probes.MOST + 3
+    assert set(moved.values_list("was_healthy", flat=True)) == {True}
+
+
+def test_many_addresses_are_asked_some_at_a_look_and_all_in_the_end(
+    begin, work, look, many, service
+):
     rotation = begin()
     service.version = 2
 
