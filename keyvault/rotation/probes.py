@@ -62,12 +62,20 @@ def _ask(
 
 
 def is_to_be_asked(rotation: Rotation) -> bool:
-    """Say whether a rotation that is held for somebody late has anybody to ask again."""
+    """Say whether a rotation that is held for somebody late has anybody to ask again now."""
+    return bool(probes.due(_late(rotation), every=HELD_EVERY))
+
+
+def goes_on_asking(rotation: Rotation) -> bool:
+    """Say whether a rotation that is held for somebody late has anybody to ask, now or later."""
+    return bool(probes.of_dependents(_late(rotation)))
+
+
+def _late(rotation: Rotation) -> list[UUID]:
     if rotation.cause != Cause.UNCONFIRMED:
-        return False
+        return []
     rows = rotation.deliveries.select_related("dependent")
-    asked = [one.dependent_id for one in rows if _is_asked(one, rotation)]
-    return bool(probes.due(asked, every=HELD_EVERY))
+    return [one.dependent_id for one in rows if _is_asked(one, rotation)]
 
 
 def _is_asked(delivery: Delivery, rotation: Rotation) -> bool:

@@ -12,6 +12,7 @@ from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
 
+from approvals.models import Job
 from keyvault.audit.models import Event
 from keyvault.dependents import probes
 from keyvault.dependents import services as dependents
@@ -229,8 +230,8 @@ def test_a_held_rotation_asks_again_by_the_clock_and_goes_on(begin, work, look, 
     assert look(rotation).state == "held"
     asked, now = service.asked, timezone.now() + timedelta(seconds=1)
     triggers.run(now)
-    work(rotation)
-    assert service.asked == asked, "not more often than once a minute"
+    waits = Job.objects.get(subject_id=rotation.pk, state="ready").due_at - timezone.now()
+    assert waits > timedelta(seconds=50), "not more often than once a minute"
 
     service.version = 2
     Probe.objects.update(asked_at=F("asked_at") - timedelta(minutes=2))
@@ -239,6 +240,24 @@ def test_a_held_rotation_asks_again_by_the_clock_and_goes_on(begin, work, look, 
 
     assert service.asked == asked + 1
     assert look(rotation).state == "draining"
+
+
+def test_a_held_rotation_that_asks_again_adds_no_job(begin, work, look, dependent, service):
+    rotation = begin()
+    work(rotation)
+    settle(rotation, look)
+    later(rotation, 101)
+    assert look(rotation).state == "held"
+    asked, jobs = service.asked, Job.objects.filter(subject_id=rotation.pk)
+    count = jobs.count()
+
+    for _ in range(3):
+        Probe.objects.update(asked_at=F("asked_at") - timedelta(minutes=2))
+        triggers.run(timezone.now() + timedelta(seconds=1))
+        assert jobs.get(state="ready").due_at <= timezone.now()
+        work(rotation)
+
+    assert (service.asked, jobs.count()) == (asked + 3, count)
 
 
 def test_an_address_is_asked_at_most_once_a_second(begin, work, dependent, service):
