@@ -32,6 +32,12 @@ class NobodyToAskFor(Exception):
         super().__init__(f"{agent.name} is stopped or has no living owner, so it cannot ask.")
 
 
+def lock(agent_id: UUID | None) -> None:
+    """Lock the agent that asks, if one does, before any key: the order of every act. Raises NotVisible."""
+    if agent_id is not None:
+        agents.lock(agent_id=agent_id)
+
+
 def admit(agent_id: UUID | None) -> Actor | None:
     """Return the agent as the asker of a new request; None where no agent asks.
 

@@ -186,10 +186,7 @@ def ask(
         found = access.access_key(person, name, KeyPermission.MANAGE)
         # What is compared is what nobody can change any more.
         key = inventory.lock(key_id=found.pk)
-        if key.state != KeyState.LIVE:
-            raise NotChangeable(f"{key.name} is {key.get_state_display().lower()}.")
-        if minting.mints(key.connection) and use.delivery_mode != DeliveryMode.PULL:
-            raise NotChangeable(f"{key.name} keeps no value that somebody could read by hand.")
+        require_fit(key, use)
         if Use.of(key) == use:
             raise NothingToChange(f"That is how {key.name} is already.")
         refuse_second(key)
@@ -197,6 +194,14 @@ def ask(
         return services.submit(
             action=action, requester=person, reason=reason, ticket=ticket, now=now
         )
+
+
+def require_fit(key: Key, use: Use) -> None:
+    """Raise NotChangeable where a key can never say what `use` says."""
+    if key.state != KeyState.LIVE:
+        raise NotChangeable(f"{key.name} is {key.get_state_display().lower()}.")
+    if minting.mints(key.connection) and use.delivery_mode != DeliveryMode.PULL:
+        raise NotChangeable(f"{key.name} keeps no value that somebody could read by hand.")
 
 
 def refuse_second(key: Key) -> None:

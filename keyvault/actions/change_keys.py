@@ -24,11 +24,11 @@ from approvals.ports import Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_agents, about_keys, askers, change_key, many_keys
-from keyvault.actions.change_key import ChangeKey, NotChangeable, NothingToChange, Use
+from keyvault.actions.change_key import ChangeKey, NothingToChange, Use
 from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, changes
 from keyvault.inventory import services as inventory
-from keyvault.inventory.models import Key, KeyPermission, KeyState
+from keyvault.inventory.models import Key, KeyPermission
 
 if TYPE_CHECKING:
     from approvals.models import Request
@@ -208,6 +208,7 @@ def ask(
     about_keys.AlreadyAsked, and what `askers.admit` and `approvals.services.submit` raise.
     """
     with transaction.atomic(durable=True):
+        askers.lock(agent_id)
         keys = _locked(person, [one.name for one in wanted])
         uses = dict(_uses(keys, wanted))
         if not uses:
@@ -244,11 +245,10 @@ def _uses(keys: Mapping[str, Key], wanted: Sequence[Wanted]) -> Iterator[tuple[U
     """Yield what each key is to say that does not say it. Raises NotChangeable."""
     for one in wanted:
         key = keys[one.name]
-        if key.state != KeyState.LIVE:
-            raise NotChangeable(f"{key.name} is {key.get_state_display().lower()}.")
-        one.require(key)
         now = Use.of(key)
         then = replace(now, **one.fields)
+        change_key.require_fit(key, then)
+        one.require(key)
         if then != now:
             yield key.pk, then
 

@@ -83,11 +83,19 @@ def declaration(asked: asks.Declared, *, reason: str) -> Declaration:
 def changed(body: asks.ChangedUse) -> dict[str, Any]:
     """Return what is to hold for a key, every host and label in its one form. Raises naming.BadName."""
     plain = body.model_dump(include=set(asks.ChangedUse.model_fields), exclude_none=True)
-    forms = {"allowed_hosts": naming.hosts, "labels": labels}
+    forms = {"allowed_hosts": hosts, "labels": labels}
     return {
         name: forms[name]("\n".join(given)) if name in forms else given
         for name, given in plain.items()
     }
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Return the hosts in a text. Raises naming.BadName, also where there are too many of them."""
+    found = naming.hosts(text)
+    if len(found) > schemas.MOST_HOSTS:
+        raise naming.BadName(f"A key has at most {schemas.MOST_HOSTS} allowed hosts.")
+    return found
 
 
 def labels(text: str) -> tuple[str, ...]:
@@ -107,10 +115,7 @@ def change(
     now: datetime,
 ) -> change_keys.Asked:
     """Ask that other things hold for one key; an agent may ask it of the keys alone that it uses."""
-    if principal.agent is not None:
-        reach.access_granted(principal.token, wanted.name, now=now)
-    elif principal.token.keys is not None and wanted.name not in principal.token.keys:
-        raise NotVisible(f"key {wanted.name}")
+    _require_used(principal, wanted.name, now)
     return change_keys.ask(
         person=on_behalf(principal),
         wanted=[wanted],
@@ -132,8 +137,7 @@ def _create(principal: Principal, body: asks.CreateKey, now: datetime) -> Reques
 def _revoke(principal: Principal, body: asks.RevokeKey, now: datetime) -> Request:
     """Ask to end a key; an agent may ask it of the keys alone that it uses."""
     name = naming.key_name(body.key)
-    if principal.agent is not None:
-        reach.access_granted(principal.token, name, now=now)
+    _require_used(principal, name, now)
     return revoke_key.ask(
         name=name,
         agent_id=principal.agent_id,
@@ -144,8 +148,7 @@ def _revoke(principal: Principal, body: asks.RevokeKey, now: datetime) -> Reques
 def _rotate(principal: Principal, body: asks.RotateKey, now: datetime) -> Request:
     """Ask to move a key to a new version; an agent may ask it of the keys alone that it uses."""
     name = naming.key_name(body.key)
-    if principal.agent is not None:
-        reach.access_granted(principal.token, name, now=now)
+    _require_used(principal, name, now)
     return rotate_key.ask(
         name=name,
         trigger=body.trigger,
@@ -157,8 +160,8 @@ def _rotate(principal: Principal, body: asks.RotateKey, now: datetime) -> Reques
 
 def _reveal(principal: Principal, body: asks.RevealSecret, now: datetime) -> Request:
     """Ask to see a value. An agent cannot have a value shown to somebody."""
-    name, said = naming.key_name(body.key), _said(principal, body, now)
-    return reveal_secret.ask(name=name, **said | {"person": principal.person})
+    _require_person(principal)
+    return reveal_secret.ask(name=_named(principal, body.key), **_said(principal, body, now))
 
 
 def _grant(principal: Principal, body: asks.GiveGrant, now: datetime) -> Request:
@@ -169,7 +172,7 @@ def _grant(principal: Principal, body: asks.GiveGrant, now: datetime) -> Request
     if bool(own or body.agent) == bool(body.team):
         raise Problem("invalid", errors=[Fault("Name one agent or one team.", "/agent")])
     return grant_access.ask(
-        key=naming.key_name(body.key),
+        key=_named(principal, body.key),
         agent=own or body.agent,
         team=body.team,
         days=body.days,
@@ -183,7 +186,7 @@ def _add_place(principal: Principal, body: asks.AddPlace, now: datetime) -> Requ
     _require_person(principal)
     place = add_place.look(
         person=principal.person,
-        key=naming.key_name(body.key),
+        key=_named(principal, body.key),
         connection=body.connection,
         target=body.target,
         now=now,
@@ -200,7 +203,7 @@ def _add_place(principal: Principal, body: asks.AddPlace, now: datetime) -> Requ
 def _remove_place(principal: Principal, body: asks.RemovePlace, now: datetime) -> Request:
     """Ask to remove a key from a place, by the name of its dependent."""
     _require_person(principal)
-    key = naming.key_name(body.key)
+    key = _named(principal, body.key)
     return remove_place.ask(key=key, place=body.name, **_said(principal, body, now))
 
 
@@ -219,12 +222,36 @@ def _add_probe(principal: Principal, body: asks.AddProbe, now: datetime) -> Requ
     """Ask that an address says how a dependent is. It decides over rotations, so people ask it."""
     _require_person(principal)
     return add_probe.ask(
-        key=naming.key_name(body.key),
+        key=_named(principal, body.key),
         dependent=body.name,
         address=body.address,
         is_private=body.private,
         **_said(principal, body, now),
     )
+
+
+def _named(principal: Principal, text: str) -> str:
+    """Return the name of a key; a person's token that names keys asks about no others.
+
+    Raises naming.BadName, NotVisible.
+    """
+    name = naming.key_name(text)
+    if principal.agent is None and not names(principal, name):
+        raise NotVisible(f"key {name}")
+    return name
+
+
+def _require_used(principal: Principal, name: str, now: datetime) -> None:
+    """Raise NotVisible for a key that an agent does not use, or that a token does not name."""
+    if principal.agent is not None:
+        reach.access_granted(principal.token, name, now=now)
+    elif not names(principal, name):
+        raise NotVisible(f"key {name}")
+
+
+def names(principal: Principal, name: str) -> bool:
+    """Say whether a token names this key, or none at all and so every key."""
+    return principal.token.keys is None or name in principal.token.keys
 
 
 def _require_person(principal: Principal) -> None:

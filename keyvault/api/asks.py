@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from keyvault.api.schemas import (
+    MOST_HOSTS,
     MOST_LABELS,
     Days,
     DeployId,
@@ -139,7 +140,7 @@ class ChangedUse(In):
     """What is to hold for a live key; what is left out stays as it is."""
 
     delivery_mode: Literal["reveal", "pull"] | None = None
-    allowed_hosts: Annotated[list[str], Field(max_length=100)] | None = None
+    allowed_hosts: Annotated[list[str], Field(max_length=MOST_HOSTS)] | None = None
     volume_per_day: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
     labels: Annotated[list[str], Field(max_length=MOST_LABELS)] | None = None
 

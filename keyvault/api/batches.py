@@ -15,8 +15,9 @@ from ninja import Query, Router
 from pydantic import Field
 
 from approvals import selectors as asked
+from approvals.ports import NotVisible
 from keyvault.actions import rotate_keys
-from keyvault.api import batch_shapes, pages, principals, requests, schemas, shapes, waiting
+from keyvault.api import asking, batch_shapes, pages, principals, requests, schemas, shapes, waiting
 from keyvault.api.principals import Principal, caller
 from keyvault.api.problems import Fault, Problem
 from keyvault.api.requests import CREATED, WaitQuery
@@ -152,6 +153,7 @@ def stop_rotation_batch(request: HttpRequest, batch_id: UUID, body: StopBatch) -
     reason = body.reason.strip()
     if not reason:
         raise Problem("invalid", errors=[Fault("Say why: it stands in the ledger.", "/reason")])
+    _batch(principal, batch_id)
     progress.stop(person=principal.person, batch_id=batch_id, reason=reason, now=now)
     return pages.told(_read(request, batch_id))
 
@@ -163,15 +165,27 @@ def _chosen(principal: Principal, body: StartRotations, *, now: datetime) -> Ite
     if body.filter is not None:
         given = {name: value.strip() for name, value in body.filter.model_dump().items()}
         chosen = rotate_keys.of_filters(principal.person, Filters(**given), now=now)
+        named = principal.token.keys
+        chosen = chosen if named is None else chosen.filter(name__in=named)
         return chosen[: batches.MOST + 1]
     found, unknown = rotate_keys.of_names(principal.person, body.keys)
-    if unknown:
+    foreign = [at for at, name in enumerate(body.keys) if not asking.names(principal, name)]
+    if unknown or foreign:
         said = "There is no key of this name that you may have rotated."
-        raise Problem("invalid", errors=[Fault(said, f"/keys/{at}") for at in unknown])
+        places = sorted({*unknown, *foreign})
+        raise Problem("invalid", errors=[Fault(said, f"/keys/{at}") for at in places])
+    return found
+
+
+def _batch(principal: Principal, batch_id: UUID) -> RotationBatch:
+    """Return a batch that the caller may see, all of whose keys its token names. Raises NotVisible."""
+    found, named = progress.batch(principal.person, batch_id), principal.token.keys
+    if named is not None and found.keys.exclude(key__name__in=named).exists():
+        raise NotVisible(f"batch {batch_id}")
     return found
 
 
 def _read(request: HttpRequest, batch_id: UUID) -> batch_shapes.Batch:
     """Return a batch after looking again whether the token still holds."""
     principal = principals.of(request, now=timezone.now())
-    return batch_shapes.batch(progress.batch(principal.person, batch_id))
+    return batch_shapes.batch(_batch(principal, batch_id))

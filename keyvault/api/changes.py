@@ -96,14 +96,15 @@ def rename_key(request: HttpRequest, name: str, body: NewTitle) -> HttpResponse:
     title = body.title.strip()
     if not title:
         raise Problem("invalid", errors=[Fault("A key has a title.", "/title")])
-    change_key.rename(
+    renamed = change_key.rename(
         person=principal.person,
         name=row.name,
         title=title,
         now=now,
         require=lambda: pages.require(request, _told(principal, row.name, now=now)),
     )
-    return pages.told(_told(principal, row.name, now=now))
+    # As it was under the lock: the ETag of what others have changed since would let it be written over.
+    return pages.told(keys.told(principal, renamed))
 
 
 @router.get("/keys/{str:name}/labels", response=Labels, operation_id="getLabels")
@@ -210,8 +211,8 @@ def _wanted(principal: Principal, body: ChangeKeys, *, now: datetime) -> list[ch
 
 def _managed(principal: Principal, text: str) -> Key:
     """Return a key that the caller may have changed. Raises NotVisible, naming.BadName."""
-    name, narrowed = naming.key_name(text), principal.token.keys
-    if narrowed is not None and name not in narrowed:
+    name = naming.key_name(text)
+    if not asking.names(principal, name):
         raise NotVisible(f"key {name}")
     return access.access_key(principal.person, name, MANAGE)
 

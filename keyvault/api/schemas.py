@@ -19,6 +19,7 @@ Trigger = Literal["ci", "incident", "manual"]
 DeployId = Annotated[str, Field(max_length=120)]
 Slug = Annotated[str, Field(min_length=1, max_length=60)]
 MOST_LABELS = 20
+MOST_HOSTS = 100
 Cursor = Annotated[str, Field(max_length=600)]
 Limit = Annotated[int, Field(ge=1, le=200)]
 

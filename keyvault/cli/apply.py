@@ -129,25 +129,23 @@ class _Hands:
 
     def _rename(self, one: Planned) -> str:
         """Give a key its title and return the ETag that it has since."""
-        flow = self.client.core.answer(
+        answer = self._written(
             "PATCH",
             planning.key_path(one.name),
             body={"title": one.declared.title},
             headers=_if_match(one.seen.etag),
         )
-        etag = self.client.do(flow).headers.get("etag", "")
         self._note(f"{one.name}: title")
-        return etag
+        return answer.headers.get("etag", "")
 
     def _replace(self, one: Planned) -> None:
         """Replace the list of who uses a key."""
-        flow = self.client.core.api(
+        self._written(
             "PUT",
             f"{planning.key_path(one.name)}/dependents",
             body={"dependents": list(one.declared.dependents or ())},
             headers=_if_match(one.seen.dependents_etag),
         )
-        self.client.do(flow)
         self._note(f"{one.name}: dependents")
 
     def _ask(self, batch: Sequence[Planned], etags: Mapping[str, str]) -> None:
@@ -171,9 +169,17 @@ class _Hands:
         }
         # A lost answer may be asked for again; the server knows an equal request that is open.
         headers = {"Idempotency-Key": str(uuid.uuid4())}
-        self.done.add(
-            self.client.do(self.client.core.api("POST", "/changes", body=body, headers=headers))
-        )
+        self.done.add(self._written("POST", "/changes", body=body, headers=headers).json())
+
+    def _written(
+        self, method: str, path: str, *, body: Mapping[str, JSON], headers: Mapping[str, str]
+    ) -> Answer:
+        """Send one change; where that is too often for the server, wait and go on."""
+
+        def flow() -> Flow[Answer]:
+            return self.client.core.answer(method, path, body=body, headers=headers)
+
+        return planning.patiently(flow, self.client, is_write=True)
 
     def _stop(self, refused: Refused, doing: str) -> Stop:
         """Return the end of a plan that was refused on the way: what was done, and the mend."""

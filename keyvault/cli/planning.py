@@ -139,15 +139,20 @@ def _agents(seen: Seen) -> set[str]:
     return {row["agent"] for row in seen.dependents}
 
 
-def patiently(flow: Callable[[], Flow[Answer]], client: Client) -> Answer:
-    """Run a flow that only reads, again where the server asks to wait. Raises Away."""
+def patiently(
+    flow: Callable[[], Flow[Answer]], client: Client, *, is_write: bool = False
+) -> Answer:
+    """Run a flow again where the server asks to wait. Raises Away.
+
+    is_write: it is made twice only where the first call has certainly done nothing.
+    """
     from keyvault.client import Away  # noqa: PLC0415 - with it come sockets and TLS.
 
     for _ in range(_PATIENCE):
         try:
             return client.do(flow())
         except Away as away:
-            if not away.retry_after_s:
+            if not away.retry_after_s or (is_write and not away.is_undone):
                 raise
             time.sleep(min(away.retry_after_s, _MOST_WAIT_S))
     return client.do(flow())

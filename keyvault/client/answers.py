@@ -48,7 +48,12 @@ class NotGranted(Refused):
 
 def away(answer: Answer, where: str) -> Away:
     """Return the exception of a server that asks to come back later."""
-    return Away(where, f"it answered {answer.status}", retry_after_s=_retry_after_s(answer))
+    return Away(
+        where,
+        f"it answered {answer.status}",
+        retry_after_s=_retry_after_s(answer),
+        is_undone=answer.status == HTTPStatus.TOO_MANY_REQUESTS,
+    )
 
 
 def refusal(answer: Answer, where: str) -> Exception:

@@ -22,12 +22,20 @@ class Away(Exception):
     """The server does not answer now; the same call may work later.
 
     Thrown into a flow by its transport, and raised by flows. `retry_after_s` is
-    what the server asked for, or None.
+    what the server asked for, or None. `is_undone`: the call has certainly done nothing.
     """
 
-    def __init__(self, where: str, why: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        where: str,
+        why: str,
+        *,
+        retry_after_s: float | None = None,
+        is_undone: bool = False,
+    ) -> None:
         super().__init__(f"keyvault at {where} is away: {why}.")
         self.where, self.why, self.retry_after_s = where, why, retry_after_s
+        self.is_undone = is_undone
 
 
 @dataclass(frozen=True, slots=True)

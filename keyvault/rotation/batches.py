@@ -27,8 +27,7 @@ from keyvault.inventory import exposures
 from keyvault.inventory import services as inventory
 from keyvault.inventory.models import Key, KeyState
 from keyvault.providers.base import Shape
-from keyvault.rotation import services
-from keyvault.rotation.hurrying import hurry_open
+from keyvault.rotation import hurrying, services
 from keyvault.rotation.models import ENDED, BatchKey, Rotation, RotationBatch, Skip, Trigger
 from keyvault.vault import selectors as versions
 
@@ -135,16 +134,22 @@ def open_at() -> dict[UUID, int]:
 
 
 def _turn(batch_id: UUID) -> Iterator[BatchKey]:
-    """Yield the next keys in order whose Connections have room, at most a turn of them."""
+    """Yield the next keys in order whose Connections have room, at most a turn of them.
+
+    An open rotation that an incident cuts takes no room of another: it is among those that do.
+    """
     used = open_at()
-    rows = _waiting(batch_id).select_related("key").order_by("place")
+    is_open = Exists(Rotation.objects.filter(key=OuterRef("key")).exclude(state__in=ENDED))
+    rows = _waiting(batch_id).select_related("key", "batch").annotate(is_open=is_open)
     left = _TURN
-    for row in rows:
+    for row in rows.order_by("place"):
         where = row.key.connection_id
-        if used.get(where, 0) < settings.ROTATION_PER_CONNECTION:
+        if not (row.is_open and row.batch.trigger == Trigger.INCIDENT):
+            if used.get(where, 0) >= settings.ROTATION_PER_CONNECTION:
+                continue
             used[where] = used.get(where, 0) + 1
-            left -= 1
-            yield row
+        left -= 1
+        yield row
         if not left:
             return
 
@@ -162,27 +167,37 @@ def _settle(row: BatchKey, run: Run) -> bool:
         mine = BatchKey.objects.filter(pk=row.pk, settled_at=None)
         if not mine.exists():
             return False
+        is_incident = batch.trigger == Trigger.INCIDENT
+        rung = hurrying.ring_open(row.key_id) if is_incident else None
         key = inventory.lock(key_id=row.key_id)
         hindrance = _hindrance(key, where, batch)
+        if is_incident and hindrance == Skip.ROTATING and not _hurry(key, rung, batch, run):
+            # It has ended or another has begun since; the next turn sees that.
+            return False
         if hindrance is not None:
             mine.update(skipped=hindrance, settled_at=run.now)
-            fields = {"batch": str(batch.pk), "cause": str(hindrance)}
-            ledger.record(
-                "rotation.skipped",
-                actor=services.CLOCK,
-                subject=inventory.subject(key),
-                now=run.now,
-                fields=fields,
-                request_id=batch.request_id,
-            )
-            if hindrance == Skip.ROTATING and batch.trigger == Trigger.INCIDENT:
-                reason = str(batch.request_id)
-                hurry_open(key=key, reason=reason, actor=services.CLOCK, now=run.now)
+            _record_skip(key, hindrance, batch, run)
         elif _count_at(where) < settings.ROTATION_PER_CONNECTION:
             mine.update(rotation=_begin(key, batch, run), settled_at=run.now)
         else:
             return False
     return True
+
+
+def _hurry(key: Key, rung: UUID | None, batch: RotationBatch, run: Run) -> bool:
+    reason = str(batch.request_id)
+    return hurrying.hurry_open(key=key, rung=rung, reason=reason, actor=services.CLOCK, now=run.now)
+
+
+def _record_skip(key: Key, hindrance: Skip, batch: RotationBatch, run: Run) -> None:
+    ledger.record(
+        "rotation.skipped",
+        actor=services.CLOCK,
+        subject=inventory.subject(key),
+        now=run.now,
+        fields={"batch": str(batch.pk), "cause": str(hindrance)},
+        request_id=batch.request_id,
+    )
 
 
 def _begin(key: Key, batch: RotationBatch, run: Run) -> Rotation:

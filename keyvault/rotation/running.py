@@ -114,6 +114,9 @@ def _resume(found: sight.Sight, run: Run) -> bool:
         if pushes.unproved(found):
             # Nobody reports for a place, so it is looked at, more and more seldom.
             raise Later(min(max(_HELD_S, found.seen.since_s / 10), _HELD_MOST_S))
+        if probes.goes_on_asking(rotation):
+            # By the same job, for a new one each minute would be a row that stays for ever.
+            raise Later(probes.HELD_EVERY.total_seconds())
         return False
     # What was tried before the hold says nothing of now.
     _go(found, Go(State(rotation.held_from)), run, old_verdict=saga.Old.UNTRIED)

@@ -116,10 +116,13 @@ def _ring_if_over(rotation: Rotation) -> None:
 
     Who says over HTTP whether they have is asked by the job.
     """
-    is_over = rotation.cause == Cause.UNCONFIRMED and running.is_over(rotation)
-    if is_over or probes.is_to_be_asked(rotation):
+    if rotation.cause == Cause.UNCONFIRMED and running.is_over(rotation):
         with transaction.atomic(durable=True):
             services.ring(rotation.pk)
+    elif probes.is_to_be_asked(rotation):
+        with transaction.atomic(durable=True):
+            queue.enqueue(kind=services.JOB, subject_id=rotation.pk)
+            queue.hasten(kind=services.JOB, subject_id=rotation.pk)
 
 
 def _ring_if_off(rotation: Rotation) -> None:

@@ -15,10 +15,11 @@ from approvals.ports import NotVisible
 from keyvault.actions import about_keys, change_key, change_keys, defaults
 from keyvault.actions.change_key import NotChangeable, NothingToChange, Use
 from keyvault.actions.change_keys import ChangeKeys, TooDifferent, Wanted
+from keyvault.agents import services as agents
 from keyvault.audit.models import Event
 from keyvault.inventory.models import Key
 from tests.keyvault.agents import builders
-from tests.races import Racer
+from tests.races import Racer, await_somebody_waiting
 
 pytestmark = pytest.mark.django_db
 HERE, THERE = "ledger-reader", "orders-reader"
@@ -257,6 +258,21 @@ def test_what_is_stored_rebuilds_the_same_act(house, readers):
     assert ChangeKeys.from_payload(action.to_payload()) == action
     with pytest.raises(ValueError, match="other fields"):
         ChangeKeys.from_payload(action.to_payload() | {"more": 1})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_agent_that_asks_is_locked_before_the_key(house, readers):
+    """As every other act of an agent does, or two of them could wait for each other."""
+    bot = builders.agent(house.cast)
+
+    with transaction.atomic():
+        agents.lock(agent_id=bot.pk)
+        racer = Racer(lambda: ask(house, wants([HERE]), agent_id=bot.pk))
+        await_somebody_waiting()
+        Key.objects.select_for_update(nowait=True).get(name=HERE)
+    racer.finish()
+
+    assert Request.objects.get(kind="key.change").asked_by_id == str(bot.pk)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -83,6 +83,25 @@ def test_a_filter_chooses_active_keys_of_the_caller(house, as_, readers):
     start(alice, filter={"state": "live"}, status=422)
 
 
+def test_a_narrowed_token_rotates_and_stops_the_keys_that_it_names(house, as_, readers):
+    first, second, _ = readers
+    narrowed = as_(house.cast.alice, keys=(first.name,))
+
+    refused = start(narrowed, keys=[first.name, second.name], status=422)
+    start(narrowed, filter={"connection": "orders"})
+
+    assert [fault["pointer"] for fault in refused.json()["errors"]] == ["/keys/1"]
+    payload = Request.objects.get(kind="key.rotate_many").payload
+    assert payload["key_ids"] == [str(first.pk)]
+    start(as_(house.cast.alice), keys=names(readers))
+    house.work()
+    own, others = sorted(RotationBatch.objects.all(), key=lambda row: row.keys.count())
+    assert narrowed.get(f"{PATH}/batches/{own.pk}").status_code == 200
+    assert narrowed.get(f"{PATH}/batches/{others.pk}").status_code == 404
+    stop = narrowed.post(f"{PATH}/batches/{others.pk}/stop", {"reason": "Mine."})
+    assert stop.status_code == 404
+
+
 def test_what_is_not_active_is_counted_among_the_skipped(house, as_, readers, settings):
     settings.ROTATION_PER_CONNECTION = 3
     Key.objects.filter(name="reader-2").update(state="suspended")

@@ -158,6 +158,23 @@ def test_a_key_that_changed_since_is_not_renamed(alice):
     assert Key.objects.get(name=HERE).title == "Theirs"
 
 
+def test_what_others_change_after_a_rename_is_not_among_what_it_answers(alice, monkeypatch):
+    plain = change_key.rename
+
+    def slow(**more):
+        made = plain(**more)
+        Key.objects.filter(name=HERE).update(labels=["theirs"])
+        return made
+
+    monkeypatch.setattr(change_key, "rename", slow)
+
+    answer = alice.patch(f"/keys/{HERE}", {"title": "Mine"})
+
+    assert (answer.json()["title"], answer.json()["labels"]) == ("Mine", [])
+    refused = change(alice, wants(etag=answer["ETag"]), status=412)
+    assert refused.json()["errors"][0]["pointer"] == "/keys/0/etag"
+
+
 def test_a_title_is_not_empty_and_not_an_agents(house, as_, alice, readers, bot):
     builders.granted(house.cast, bot, readers[0])
 
@@ -243,6 +260,16 @@ def test_a_change_of_one_key_is_asked_like_every_other_act(house, alice):
         alice.post("/requests", {"kind": "key.change", "key": THERE, "reason": WHY}).status_code
         == 409
     )
+
+
+def test_a_key_has_at_most_a_hundred_hosts_however_they_are_written(alice):
+    text = " ".join(f"h{number}.example" for number in range(101))
+    body = {"kind": "key.change", "key": HERE, "reason": WHY, "allowed_hosts": [text]}
+
+    refused = alice.post("/requests", body)
+
+    assert (refused.status_code, kind_of(refused)) == (400, "bad-name")
+    assert not Request.objects.filter(kind="key.change").exists()
 
 
 def test_many_keys_are_asked_for_by_one_request(house, alice):

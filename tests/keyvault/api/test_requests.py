@@ -268,6 +268,30 @@ def test_an_agent_can_neither_have_a_value_shown_nor_end_a_key_that_it_does_not_
     assert not Request.objects.filter(kind=kind).exists()
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"kind": "key.revoke"},
+        {"kind": "key.rotate"},
+        {"kind": "secret.reveal"},
+        {"kind": "grant.give", "agent": "refund-bot"},
+        {"kind": "place.add", "connection": "orders", "name": "x"},
+        {"kind": "place.remove", "name": "x"},
+        {"kind": "probe.add", "name": "x", "address": "https://a.example/"},
+        {"kind": "key.change", "volume_per_day": 2},
+    ],
+)
+def test_a_narrowed_token_asks_about_no_other_key(house, as_, more):
+    builders.agent(house.cast)
+    key = house.pull()
+    narrowed = as_(house.cast.alice, keys=("another-key",))
+
+    answer = narrowed.post("/requests", more | {"key": key.name, "reason": "Over."})
+
+    assert (answer.status_code, kind_of(answer)) == (404, "not-found"), answer.content
+    assert not Request.objects.filter(kind=more["kind"]).exists()
+
+
 def test_an_agent_sees_and_withdraws_its_own_requests_and_no_other_of_its_owner(house, as_, bot):
     own = as_(bot).post("/requests", creation()).json()["id"]
     alices = as_(house.cast.alice).post("/requests", creation(name="hers")).json()["id"]

@@ -417,6 +417,16 @@ def test_a_plan_waits_where_it_calls_too_often(desk, monkeypatch):
     desk.run("plan", code=9)
 
 
+def test_a_file_is_applied_to_its_end_where_it_calls_too_often(desk, monkeypatch):
+    """What was changed is read anew by the next try, which would come no further."""
+    monkeypatch.setattr(limits, "PRINCIPAL", limits.Rate(per_s=1, burst=1))
+
+    told = desk.run("apply", *WHY)
+
+    assert f"changed {HERE}: dependents" in told
+    assert Request.objects.filter(kind="key.change_many").count() == 1
+
+
 # --- what is printed and how it is divided --------------------------------------------------
 
 

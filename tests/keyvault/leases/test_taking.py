@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, transaction
 
 from approvals.ports import NotVisible
-from keyvault.actions import new_key, reveal_secret, rotate_key
+from keyvault.actions import change_key, change_keys, new_key, reveal_secret, rotate_key
 from keyvault.agents import memberships
 from keyvault.agents.models import Agent
 from keyvault.audit.models import Event
@@ -45,6 +45,15 @@ def test_a_key_that_is_lent_is_approved_like_any_and_holds_no_version(shop):
         )
     with pytest.raises(reveal_secret.NotRevealable):
         shop.house.permit(shop.key)
+
+
+def test_a_key_that_is_lent_is_never_made_one_that_somebody_reads(shop):
+    wanted = change_keys.Wanted(shop.key.name, {"delivery_mode": "reveal"})
+
+    with pytest.raises(change_key.NotChangeable, match="keeps no value"):
+        change_keys.ask(
+            person=shop.house.cast.alice, wanted=[wanted], reason="By hand.", now=shop.now
+        )
 
 
 def test_what_it_may_do_and_that_nothing_is_kept_stands_in_the_plan(house, lending):

@@ -359,6 +359,55 @@ def test_an_incident_cuts_what_an_open_rotation_waits_for(some, batch, now, sett
     assert Event.objects.filter(event="rotation.hurried").count() == 1, "there was nothing to cut"
 
 
+@pytest.fixture
+def hasty(settings):
+    settings.ROTATION_INCIDENT_GRACE_SECONDS = 10
+
+
+def test_an_incident_cuts_open_rotations_although_they_take_all_the_room(some, batch, now, hasty):
+    turn(batch(some[:LIMIT]), now)
+    assert open_rotations().count() == LIMIT
+
+    incident = batch(some[: LIMIT + 2], trigger="incident")
+    assert turn(incident, now), "the others wait for room"
+
+    cut = Event.objects.filter(event="rotation.hurried")
+    assert sorted(cut.values_list("subject_label", flat=True)) == [key.name for key in some[:LIMIT]]
+    adds_up(incident, LIMIT + 2)
+    assert (progress.figures(incident.pk).skipped, open_rotations().count()) == (LIMIT, LIMIT)
+
+
+def test_an_incident_locks_the_job_of_a_rotation_before_its_key(some, batch, now, hasty):
+    """A worker of the rotation has locked its job, and is to lock the key."""
+    turn(batch(some[:1]), now)
+    rotation, incident = open_rotations().get(), batch(some[:1], trigger="incident")
+
+    with transaction.atomic():
+        Job.objects.select_for_update().get(subject_id=rotation.pk)
+        racer = races.Racer(lambda: turn(incident, now))
+        races.await_somebody_waiting()
+        Key.objects.select_for_update(nowait=True).get(pk=some[0].pk)
+        Rotation.objects.select_for_update(nowait=True).get(pk=rotation.pk)
+    racer.finish()
+
+    assert Event.objects.filter(event="rotation.hurried").count() == 1
+
+
+def test_an_incident_comes_again_where_another_rotation_has_begun_meanwhile(
+    some, batch, now, hasty, monkeypatch
+):
+    turn(batch(some[:1]), now)
+    incident = batch(some[:1], trigger="incident")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.hurrying, "ring_open", lambda key_id: uuid4())
+        assert turn(incident, now)
+
+    assert not Event.objects.filter(event__in=["rotation.hurried", "rotation.skipped"]).exists()
+    assert not turn(incident, now)
+    assert Event.objects.filter(event="rotation.hurried").count() == 1
+
+
 def test_a_lost_job_is_promised_again(some, batch, now):
     made = batch(some)
     Job.objects.filter(subject_id=made.pk).delete()

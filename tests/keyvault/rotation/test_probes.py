@@ -12,6 +12,7 @@ from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
 
+from approvals.models import Job
 from keyvault.audit.models import Event
 from keyvault.dependents import probes
 from keyvault.dependents import services as dependents
@@ -229,8 +230,8 @@ def test_a_held_rotation_asks_again_by_the_clock_and_goes_on(begin, work, look, 
     assert look(rotation).state == "held"
     asked, now = service.asked, timezone.now() + timedelta(seconds=1)
     triggers.run(now)
-    work(rotation)
-    assert service.asked == asked, "not more often than once a minute"
+    waits = Job.objects.get(subject_id=rotation.pk, state="ready").due_at - timezone.now()
+    assert waits > timedelta(seconds=50), "not more often than once a minute"
 
     service.version = 2
     Probe.objects.update(asked_at=F("asked_at") - timedelta(minutes=2))
@@ -239,6 +240,24 @@ def test_a_held_rotation_asks_again_by_the_clock_and_goes_on(begin, work, look, 
 
     assert service.asked == asked + 1
     assert look(rotation).state == "draining"
+
+
+def test_a_held_rotation_that_asks_again_adds_no_job(begin, work, look, dependent, service):
+    rotation = begin()
+    work(rotation)
+    settle(rotation, look)
+    later(rotation, 101)
+    assert look(rotation).state == "held"
+    asked, jobs = service.asked, Job.objects.filter(subject_id=rotation.pk)
+    count = jobs.count()
+
+    for _ in range(3):
+        Probe.objects.update(asked_at=F("asked_at") - timedelta(minutes=2))
+        triggers.run(timezone.now() + timedelta(seconds=1))
+        assert jobs.get(state="ready").due_at <= timezone.now()
+        work(rotation)
+
+    assert (service.asked, jobs.count()) == (asked + 3, count)
 
 
 def test_an_address_is_asked_at_most_once_a_second(begin, work, dependent, service):
@@ -335,9 +354,9 @@ def test_an_agent_that_is_asked_over_http_confirms_by_nothing_else(
         )
 
 
-def test_many_addresses_are_asked_some_at_a_look_and_all_in_the_end(
-    begin, work, look, key, cast, service
-):
+@pytest.fixture
+def many(key, cast, service):
+    """More services than are asked at one look."""
     with transaction.atomic():
         for number in range(probes.MOST + 3):
             row = dependents.register(
@@ -348,6 +367,21 @@ def test_many_addresses_are_asked_some_at_a_look_and_all_in_the_end(
                 actor=WORKER,
             )
             _ask(row, service, cast)
+
+
+def test_everybody_is_asked_before_the_move_however_many(begin, work, many, service):
+    rotation = begin()
+
+    assert work(rotation).state == "promoting"
+
+    moved = Delivery.objects.filter(rotation=rotation, dependent__health="probed", has_new=True)
+    assert moved.count() == probes.MOST + 3
+    assert set(moved.values_list("was_healthy", flat=True)) == {True}
+
+
+def test_many_addresses_are_asked_some_at_a_look_and_all_in_the_end(
+    begin, work, look, many, service
+):
     rotation = begin()
     service.version = 2
 
