@@ -173,6 +173,10 @@ def test_what_has_leaked_is_waited_for_less(owned, begin, work, alice, settings)
     work(rotation)
     hurry = reverse("rotation-hurry", args=[rotation.pk])
     assert "The old version has leaked" in text(alice.get(page(rotation)))
+    for state in ("rolling_back", "revoking"):
+        Rotation.objects.filter(pk=rotation.pk).update(state=state)
+        assert "The old version has leaked" not in text(alice.get(page(rotation)))
+    Rotation.objects.filter(pk=rotation.pk).update(state="promoting")
 
     assert "Say why" in text(alice.post(hurry, {"reason": " "}, follow=True))
     done = text(alice.post(hurry, {"reason": "It was in a log."}, follow=True))
