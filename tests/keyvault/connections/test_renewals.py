@@ -302,6 +302,25 @@ def test_one_that_is_at_work_is_waited_for(fake, begin, where, now, point):
     assert renewal.state == "done"
 
 
+def test_one_that_is_just_tried_again_is_waited_for(fake, begin, where, now):
+    """Otherwise its job calls the provider after the credential was replaced, and locks it out."""
+    renewal = begin()
+    with pytest.raises(fakes.Crash):
+        renewing.run(renewal.pk, Claims(now, renewal.pk).claim(crash_at="renew:announced"))
+    with transaction.atomic():
+        renewals.hold(renewal, "For the test.", now=now)
+
+    with transaction.atomic():
+        renewals.try_again(connection_id=where.pk, actor=WORKER, now=now)
+        racer = Racer(lambda: by_hand(where, now))
+        await_somebody_waiting()
+
+    with pytest.raises(renewals.Busy):
+        racer.finish()
+    renewal.refresh_from_db()
+    assert renewal.state == "calling"
+
+
 @pytest.mark.parametrize("point", ["renew:announced", "renew:in_use"])
 def test_a_held_one_leaves_nothing_sealed_when_it_is_replaced(fake, begin, where, now, point):
     renewal = begin()
