@@ -140,6 +140,23 @@ def test_an_approval_of_before_renews_no_later_credential(ask, where, now):
         action.execute(request_id=request.pk, run=Claims(now).claim())
 
 
+def test_an_approval_renews_no_credential_that_came_as_it_was_carried_out(ask, where, now):
+    request = ask()
+    action = RenewConnection.from_payload(request.payload)
+
+    with transaction.atomic():
+        Connection.objects.select_for_update().get()
+        racer = Racer(
+            lambda: action.execute(request_id=request.pk, run=Claims(now, request.pk).claim())
+        )
+        await_somebody_waiting()
+        Connection.objects.update(credential_number=2)
+
+    with pytest.raises(CannotExecute, match="replaced meanwhile"):
+        racer.finish()
+    assert not Renewal.objects.exists()
+
+
 def test_a_second_one_is_refused_while_one_is_asked_or_open(ask, begin, now):
     ask()
     with pytest.raises(about_keys.AlreadyAsked):
