@@ -591,3 +591,14 @@ def test_a_stranger_to_the_protocol_is_held(begin, now):
     run(renewal, now)
 
     assert renewal.held_at is not None
+
+
+@pytest.mark.parametrize("change", [{"renew_days": None}, {"credential_number": 2}])
+def test_what_changed_since_the_clock_looked_is_not_begun(fake, where, now, change):
+    Connection.objects.update(renew_days=1, credential_at=now - timedelta(days=2))
+    [seen] = renewals_due._due(now)
+    Connection.objects.update(**change)
+
+    assert not renewals_due._begin(seen, now)
+
+    assert not Renewal.objects.exists()
