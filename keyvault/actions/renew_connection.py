@@ -146,10 +146,8 @@ class RenewConnection:
         return reverse("connection", args=[self._row().slug])
 
     def _begin(self, row: Connection, request_id: UUID, now: datetime) -> None:
-        if row.credential_number != self.number:
-            raise ports.CannotExecute("changed", "The credential has been replaced meanwhile.")
         try:
-            renewals.begin(
+            renewal = renewals.begin(
                 connection_id=row.pk,
                 request_id=request_id,
                 started_by=self.started_by,
@@ -158,6 +156,9 @@ class RenewConnection:
             )
         except NotRenewable as error:
             raise ports.CannotExecute("wrong_state", str(error)) from error
+        # Compared under the lock that `begin` took; where it differs nothing was begun.
+        if renewal.number != self.number + 1:
+            raise ports.CannotExecute("changed", "The credential has been replaced meanwhile.")
 
     def _row(self) -> Connection:
         return selectors.by_id(self.connection_id)

@@ -195,7 +195,9 @@ def overtake(connection: Connection, *, actor: Actor, now: datetime) -> None:
     The values of before are deleted; what the provider may still take of them is
     for whoever replaced them to end there.
     """
-    renewal = open_of(connection.pk)
+    # Locked, so that one who has a held renewal tried again meanwhile is waited for or refused.
+    rows = Renewal.objects.select_for_update().filter(connection_id=connection.pk)
+    renewal = rows.exclude(state__in=RENEWAL_ENDS).first()
     if renewal is None:
         return
     if renewal.held_at is None and renewal.state != RenewalState.PLANNED:

@@ -38,17 +38,25 @@ def _begin(row: Connection, now: datetime) -> bool:
     """Begin one renewal under the approval of its cadence; say whether it was begun here."""
     try:
         with transaction.atomic(durable=True):
-            renewals.begin(
+            renewal = renewals.begin(
                 connection_id=row.pk,
                 request_id=row.request_id or row.pk,
                 started_by=STARTED_BY,
                 actor=renewals.CLOCK,
                 now=now,
             )
+            _require_unchanged(row, renewal.connection)
     except renewals.NotRenewable:
         # Somebody was faster than the look.
         return False
     return True
+
+
+def _require_unchanged(seen: Connection, locked: Connection) -> None:
+    """Raise NotRenewable unless cadence and credential are those of the look."""
+    before, after = ((row.renew_days, row.credential_number) for row in (seen, locked))
+    if before != after:
+        raise renewals.NotRenewable("Its cadence or its credential has changed.")
 
 
 def _look_after(now: datetime) -> None:

@@ -140,6 +140,23 @@ def test_an_approval_of_before_renews_no_later_credential(ask, where, now):
         action.execute(request_id=request.pk, run=Claims(now).claim())
 
 
+def test_an_approval_renews_no_credential_that_came_as_it_was_carried_out(ask, where, now):
+    request = ask()
+    action = RenewConnection.from_payload(request.payload)
+
+    with transaction.atomic():
+        Connection.objects.select_for_update().get()
+        racer = Racer(
+            lambda: action.execute(request_id=request.pk, run=Claims(now, request.pk).claim())
+        )
+        await_somebody_waiting()
+        Connection.objects.update(credential_number=2)
+
+    with pytest.raises(CannotExecute, match="replaced meanwhile"):
+        racer.finish()
+    assert not Renewal.objects.exists()
+
+
 def test_a_second_one_is_refused_while_one_is_asked_or_open(ask, begin, now):
     ask()
     with pytest.raises(about_keys.AlreadyAsked):
@@ -300,6 +317,25 @@ def test_one_that_is_at_work_is_waited_for(fake, begin, where, now, point):
 
     run(renewal, now)
     assert renewal.state == "done"
+
+
+def test_one_that_is_just_tried_again_is_waited_for(fake, begin, where, now):
+    """Otherwise its job calls the provider after the credential was replaced, and locks it out."""
+    renewal = begin()
+    with pytest.raises(fakes.Crash):
+        renewing.run(renewal.pk, Claims(now, renewal.pk).claim(crash_at="renew:announced"))
+    with transaction.atomic():
+        renewals.hold(renewal, "For the test.", now=now)
+
+    with transaction.atomic():
+        renewals.try_again(connection_id=where.pk, actor=WORKER, now=now)
+        racer = Racer(lambda: by_hand(where, now))
+        await_somebody_waiting()
+
+    with pytest.raises(renewals.Busy):
+        racer.finish()
+    renewal.refresh_from_db()
+    assert renewal.state == "calling"
 
 
 @pytest.mark.parametrize("point", ["renew:announced", "renew:in_use"])
@@ -555,3 +591,14 @@ def test_a_stranger_to_the_protocol_is_held(begin, now):
     run(renewal, now)
 
     assert renewal.held_at is not None
+
+
+@pytest.mark.parametrize("change", [{"renew_days": None}, {"credential_number": 2}])
+def test_what_changed_since_the_clock_looked_is_not_begun(fake, where, now, change):
+    Connection.objects.update(renew_days=1, credential_at=now - timedelta(days=2))
+    [seen] = renewals_due._due(now)
+    Connection.objects.update(**change)
+
+    assert not renewals_due._begin(seen, now)
+
+    assert not Renewal.objects.exists()
