@@ -8,9 +8,11 @@ import pytest
 import redis
 
 from keyvault.crypto.secret import Secret
-from keyvault.providers.base import Misconfigured, NotFound, RemoteKey
-from keyvault.providers.testing import listed, make
+from keyvault.providers.base import Ambiguous, Misconfigured, NotFound, RemoteKey
+from keyvault.providers.testing import FaultProxy, listed, make
 from keyvault.providers.testing.bench import prepare
+from tests.contracts import servers
+from tests.contracts.benches import ValkeyBench
 
 
 def with_options(bench, **options):
@@ -88,6 +90,33 @@ def test_the_server_is_told_a_hash_only_and_writes_it_down(valkey_bench, tmp_pat
     text = files[0].read_bytes()
     assert made.attempt.tag.encode() in text
     assert made.issued.material["password"].reveal() not in text
+
+
+@pytest.fixture
+def own_bench(tmp_path):
+    """A server of this test alone, in a directory that can be moved away from under it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with servers.valkey(home) as target, FaultProxy("127.0.0.1", target.port) as proxy:
+        yield ValkeyBench.at(target, proxy), home
+
+
+def test_what_the_server_cannot_write_down_is_not_done(own_bench):
+    """CONFIG REWRITE would succeed and leave the users out: after a restart an ended key worked."""
+    bench, home = own_bench
+    made = make(bench)
+    key = RemoteKey(made.issued.remote_id)
+    away = home.rename(home.with_name("away"))
+
+    for _ in range(2):
+        with pytest.raises(Ambiguous):
+            bench.provider.revoke(bench.call(), key, kill_sessions=True)
+    with pytest.raises(Ambiguous):
+        make(bench)
+    away.rename(home)
+    bench.provider.revoke(bench.call(), key, kill_sessions=True)
+
+    assert made.attempt.tag.encode() not in (home / "users.acl").read_bytes()
 
 
 @pytest.mark.parametrize("user", ["default", "keyvault", "app", "kv-", "kv-x"])

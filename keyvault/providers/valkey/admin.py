@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from keyvault.crypto.secret import Secret
-from keyvault.providers.base import Context, Denied, Misconfigured, Transient
+from keyvault.providers.base import Ambiguous, Context, Denied, Misconfigured, Transient
 from keyvault.providers.valkey.wire import Answered, Value, Wire, connect
 
 _BUSY = {"BUSY", "LOADING", "OOM", "READONLY", "MASTERDOWN", "MISCONF"}
@@ -28,6 +28,29 @@ def admin(ctx: Context) -> Iterator[Wire]:
         if error.word in _BUSY:
             raise Transient(f"The server answered {error.word}.") from None
         raise Misconfigured(f"The server answered {error.word}.") from None
+
+
+def keep(wire: Wire) -> bool:
+    """Write users to disk: the ACL file, or the configuration file where there is none.
+
+    Return whether they are there after a restart; a server without any file keeps
+    them in memory. Raises Ambiguous where the ACL file could not be written: CONFIG
+    REWRITE would succeed then and leave the users out.
+    """
+    may_save = True
+    try:
+        wire.tell("ACL", "SAVE")
+    except Answered as error:
+        may_save = error.word != "NOPERM"
+        if may_save and not error.has_no_acl_file:
+            raise Ambiguous("The server could not write its users to its ACL file.") from None
+    else:
+        return True
+    with suppress(Answered):
+        wire.tell("CONFIG", "REWRITE")
+        # Whether it wrote them is known only where ACL SAVE has said that there is no file.
+        return may_save
+    return False
 
 
 def texts(value: Value) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -32,7 +31,7 @@ from keyvault.providers.base import (
     tag_of,
 )
 from keyvault.providers.valkey import schema
-from keyvault.providers.valkey.admin import admin, digest, texts
+from keyvault.providers.valkey.admin import admin, digest, keep, texts
 from keyvault.providers.valkey.renewal import AdminPassword
 from keyvault.providers.valkey.wire import Answered, Rejected, Wire, connect
 
@@ -100,7 +99,7 @@ class Valkey(AdminPassword):
         user, password = attempt.tag, attempt.material["password"]
         with admin(ctx) as wire:
             wire.tell("ACL", "SETUSER", user, "reset", "on", *_rules(ctx), f"#{digest(password)}")
-            _persist(wire)
+            keep(wire)
         public = {
             "username": user,
             "host": str(ctx.config["host"]),
@@ -136,13 +135,17 @@ class Valkey(AdminPassword):
         """
         user = key.remote_id
         with admin(ctx) as wire:
-            if not _is_ours(ctx, user) or _read(wire, user) is None:
+            if not _is_ours(ctx, user):
+                return
+            if _read(wire, user) is None:
+                # An earlier try may have ended it without writing that down.
+                keep(wire)
                 return
             if kill_sessions:
                 wire.tell("ACL", "DELUSER", user)
             else:
                 wire.tell("ACL", "SETUSER", user, "off", "resetpass")
-            _persist(wire)
+            keep(wire)
 
     def inventory(self, ctx: Context, cursor: str | None) -> Page[RemoteKey]:
         """Return every user with our label, in one page; others are not ours to list."""
@@ -169,7 +172,7 @@ class Valkey(AdminPassword):
             if found is None or not found.has_password:
                 raise NotFound(f"There is no user {key.remote_id} with a password.")
             wire.tell("ACL", "SETUSER", key.remote_id, word)
-            _persist(wire)
+            keep(wire)
 
     def last_use(self, ctx: Context, key: RemoteKey) -> LastUse:
         """Return the open sessions and when one of them last did something.
@@ -210,16 +213,6 @@ def _idle_seconds(clients: str, user: str) -> list[int]:
         dict(part.partition("=")[::2] for part in line.split()) for line in clients.split("\n")
     ]
     return [int(line.get("idle", "0")) for line in lines if line.get("user") == user]
-
-
-def _persist(wire: Wire) -> None:
-    """Write users to disk: the ACL file, or the configuration file where there is none."""
-    try:
-        wire.tell("ACL", "SAVE")
-    except Answered:
-        # A server without any file keeps users in memory; docs/providers/valkey.md says so.
-        with suppress(Answered):
-            wire.tell("CONFIG", "REWRITE")
 
 
 def _is_ours(ctx: Context, user: str) -> bool:

@@ -20,13 +20,13 @@ from keyvault.providers.base import (
     Verdict,
     tag_of,
 )
-from keyvault.providers.valkey.admin import admin, digest, texts
+from keyvault.providers.valkey.admin import admin, digest, keep, texts
 from keyvault.providers.valkey.wire import Answered, Rejected, Wire
 
 PASSWORD_BYTES = 32
 _IN_MEMORY = (
-    "The server keeps its users in memory alone: after a restart the old password would be back."
-    " Give it an aclfile, or a configuration file that it may write."
+    "The server does not write its users to disk: after a restart the old password would be back."
+    " Give it an aclfile, and the admin +acl|save, or a configuration file that it may write."
 )
 
 
@@ -49,10 +49,10 @@ class AdminPassword:
         """Add the hash of the password, where the server will still know it after a restart."""
         new = attempt.material["password"]
         with admin(ctx) as wire:
-            if not _keep(wire):
+            if not keep(wire):
                 raise Misconfigured(_IN_MEMORY)
             wire.tell("ACL", "SETUSER", str(ctx.config["user"]), f"#{digest(new)}")
-            if not _keep(wire):
+            if not keep(wire):
                 raise Ambiguous("The server could not write its users to disk.")
         return dict(attempt.material)
 
@@ -77,7 +77,7 @@ class AdminPassword:
         with admin(ctx) as wire:
             if hashed in _hashes(wire, user):
                 wire.tell("ACL", "SETUSER", user, f"!{hashed}")
-            if not _keep(wire):
+            if not keep(wire):
                 raise Ambiguous("The server could not write its users to disk.")
             # An admin without +client|kill leaves them open; docs/providers/valkey.md says so.
             with suppress(Answered):
@@ -88,12 +88,3 @@ def _hashes(wire: Wire, user: str) -> list[str]:
     answer = wire.ask("ACL", "GETUSER", user)
     fields = answer if isinstance(answer, list) else []
     return texts(dict(zip(texts(fields[::2]), fields[1::2], strict=False)).get("passwords"))
-
-
-def _keep(wire: Wire) -> bool:
-    """Write users to disk; say whether the server has a file for them."""
-    for words in (("ACL", "SAVE"), ("CONFIG", "REWRITE")):
-        with suppress(Answered):
-            wire.tell(*words)
-            return True
-    return False

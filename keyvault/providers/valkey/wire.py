@@ -29,11 +29,14 @@ class Rejected(Denied):
 
 
 class Answered(Exception):
-    """The server answered with an error; `word` is its first word, the rest is dropped."""
+    """The server answered with an error; `word` is its first word, the rest is dropped.
 
-    def __init__(self, word: str) -> None:
+    has_no_acl_file: it said that it is not configured to use one.
+    """
+
+    def __init__(self, word: str, *, has_no_acl_file: bool = False) -> None:
         super().__init__(word)
-        self.word = word
+        self.word, self.has_no_acl_file = word, has_no_acl_file
 
 
 class Wire:
@@ -98,7 +101,10 @@ class Wire:
 def _answered(text: bytes) -> Answered:
     word = text.split(b" ", 1)[0]
     is_word = word.isalpha() and word.isupper()
-    return Answered(word.decode() if is_word else "ERR")
+    return Answered(
+        word.decode() if is_word else "ERR",
+        has_no_acl_file=b"not configured to use an ACL file" in text,
+    )
 
 
 @contextmanager

@@ -197,7 +197,7 @@ def test_a_server_that_would_forget_it_is_not_given_a_new_one(valkey_place, cast
     run(renewal, now)
 
     assert renewal.held_at is not None
-    assert "memory alone" in Renewal.objects.get().sentence
+    assert "does not write its users" in Renewal.objects.get().sentence
     assert place.lets_in(place.password)
 
 
