@@ -86,8 +86,7 @@ def _plan(work: Work) -> None:
     if planned.material:
         require_refused(work.asked(planned.material))
     with work.writing():
-        if planned.material:
-            sealing.put(place_of(work.connection.pk, work.new), planned.material, now=work.run.now)
+        # First the renewal, then its value: the order of whoever types a new credential meanwhile.
         renewals.enter(
             work.renewal,
             RenewalState.CALLING,
@@ -97,6 +96,8 @@ def _plan(work: Work) -> None:
             fingerprint=sealing.fingerprint(planned.material) if planned.material else "",
             calls=0,
         )
+        if planned.material:
+            sealing.put(place_of(work.connection.pk, work.new), planned.material, now=work.run.now)
     work.run.reached("renew:planned")
 
 
