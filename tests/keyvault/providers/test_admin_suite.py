@@ -188,6 +188,9 @@ class TestOneReplacesTheOther(AdminConformance):
 
 
 class TestTheProviderChooses(AdminConformance):
+    # An equal attempt is found again, not made again.
+    test_an_equal_attempt_creates_once = None
+
     @pytest.fixture
     def bench(self):
         return MemoryBench(Chooses)
