@@ -10,6 +10,7 @@ from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys, key_plan, new_key
 from keyvault.actions.new_adoption import Adopted
+from keyvault.inventory import calendars
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import DeliveryMode
 
@@ -102,7 +103,7 @@ def _use(declared: Declaration) -> tuple[str, ...]:
     return (
         str(DeliveryMode(declared.delivery_mode).label),
         f"lives {about_keys.days(declared.lifetime_days)} from its adoption",
-        f"new value every {about_keys.days(declared.cadence_days)}",
+        f"new value {calendars.words(declared.cadence_days, declared.calendar)}",
         f"{declared.volume_per_day:,} calls a day",
         f"hosts: {', '.join(declared.allowed_hosts) or 'any'}",
         *(["reads text from outside"] if declared.external_input else []),

@@ -10,6 +10,7 @@ from keyvault.actions import about_keys
 from keyvault.connections import minting
 from keyvault.connections.context import guard_of
 from keyvault.connections.models import Connection
+from keyvault.inventory import calendars
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import DeliveryMode, Environment
 from keyvault.plugins import context
@@ -109,7 +110,7 @@ def _use(declared: Declaration, *, is_lent: bool) -> tuple[Change, ...]:
 def _value(declared: Declaration, *, is_lent: bool) -> Change:
     if is_lent:
         return Change("Value", "", "none is kept: each run of an agent gets one of its own")
-    return Change("Value changes", "", f"every {about_keys.days(declared.cadence_days)}")
+    return Change("Value changes", "", calendars.words(declared.cadence_days, declared.calendar))
 
 
 def _alone(backup: User | None) -> str:

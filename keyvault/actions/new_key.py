@@ -15,7 +15,7 @@ from keyvault.actions import key_plan
 from keyvault.connections import minting
 from keyvault.connections import selectors as connections
 from keyvault.connections.models import Connection
-from keyvault.inventory import limits, risk, selectors
+from keyvault.inventory import calendars, limits, risk, selectors
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import DeliveryMode, Environment, Key, KeyState
 from keyvault.providers import registry
@@ -53,15 +53,18 @@ def environment(slug: str) -> Environment:
 def checked(declared: Declaration, *, person: User) -> Declaration:
     """Return the completed declaration. Raises BadDeclaration unless this person may ask for it."""
     declared = completed(declared)
-    errors = _owners(declared, person) | _place(declared) | _options(declared)
     found = selectors.environment(declared.environment)
+    is_protected = bool(found and found.protected)
+    allowed = limits.limits(environment=declared.environment, protected=is_protected)
     excesses = limits.excesses(
         environment=declared.environment,
-        protected=bool(found and found.protected),
+        protected=is_protected,
         lifetime_days=declared.lifetime_days,
         cadence_days=declared.cadence_days,
     )
+    errors = _owners(declared, person) | _place(declared) | _options(declared)
     errors |= {excess.field: excess.sentence for excess in excesses}
+    errors |= _calendar(declared, allowed)
     if errors:
         raise BadDeclaration(errors, {excess.field: excess.nearest for excess in excesses})
     return declared
@@ -159,17 +162,39 @@ def _place(declared: Declaration) -> dict[str, str]:
         where = connection(declared.connection)
     except NotVisible:
         return {"connection": "Choose one of the Connections."}
-    if minting.mints(where) and declared.delivery_mode != LENT:
-        return {
-            "delivery_mode": (
-                f"What {where.title} issues is lent to agents, for one run each. "
-                "Choose that agents fetch it."
-            )
-        }
+    errors: dict[str, str] = {}
+    if minting.mints(where):
+        errors = _lent(where, declared)
     if where.environment is not None and where.environment.slug != declared.environment:
         slug = where.environment.slug
-        return {"environment": f"{where.title} serves {slug} only. Choose {slug}."}
-    return {}
+        errors = {"environment": f"{where.title} serves {slug} only. Choose {slug}."}
+    return errors
+
+
+def _lent(where: Connection, declared: Declaration) -> dict[str, str]:
+    """Say what no key has whose credentials are lent for one run each."""
+    errors, is_lent = {}, f"What {where.title} issues is lent to agents, for one run each."
+    if declared.delivery_mode != LENT:
+        errors["delivery_mode"] = f"{is_lent} Choose that agents fetch it."
+    if declared.calendar:
+        errors["calendar"] = f"{is_lent} No value changes on a day: leave it out."
+    return errors
+
+
+def _calendar(declared: Declaration, allowed: limits.Limits) -> dict[str, str]:
+    """Say what is wrong with a fixed day: a value must last until there is one."""
+    try:
+        fixed = calendars.parse(declared.calendar)
+    except calendars.BadCalendar as error:
+        return {"calendar": str(error)}
+    if fixed is None or declared.cadence_days >= fixed.least_days:
+        return {}
+    if allowed.cadence_days < fixed.least_days:
+        most = allowed.cadence_days
+        sentence = f"A value in {declared.environment} lasts at most {most} days."
+        return {"calendar": f"{sentence} Fix a day of the week, or none."}
+    sentence = f"It comes {fixed.words()}, so a value has to last at least {fixed.least_days} days."
+    return {"cadence_days": sentence}
 
 
 def _options(declared: Declaration) -> dict[str, str]:

@@ -23,7 +23,10 @@ from keyvault.inventory import naming
 
 
 class Declared(In):
-    """A key as it is asked for. Owner, state and dates are never taken from here."""
+    """A key as it is asked for. Owner, state and dates are never taken from here.
+
+    `calendar`: a fixed day for its next values, in UTC: `mon 09:00`, `15 09:00` or `last 09:00`.
+    """
 
     name: Name
     title: Annotated[str, Field(max_length=120)] = ""
@@ -40,6 +43,7 @@ class Declared(In):
     labels: Annotated[list[str], Field(max_length=20)] = Field(default_factory=list)
     lifetime_days: Days = 90
     cadence_days: Days = 30
+    calendar: Annotated[str, Field(max_length=10)] = ""
 
 
 class CreateKey(In):

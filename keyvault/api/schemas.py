@@ -72,6 +72,10 @@ class Key(Out):
     labels: list[str]
     lifetime_days: int
     cadence_days: int
+    calendar: str = Field(
+        description="The fixed day of its next values, in UTC: `mon 09:00`, `15 09:00` or"
+        " `last 09:00`; empty for any day."
+    )
     created_at: datetime
     live_at: datetime | None
     expires_at: datetime | None

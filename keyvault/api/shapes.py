@@ -33,6 +33,7 @@ _COPIED = (
     "labels",
     "lifetime_days",
     "cadence_days",
+    "calendar",
     "created_at",
     "live_at",
     "expires_at",

@@ -33,6 +33,7 @@ _FIXED = frozenset(
     {
         "backup_owner",
         "cadence_days",
+        "calendar",
         "connection",
         "environment",
         "external_input",

@@ -27,6 +27,7 @@ _TEXTS = frozenset(
         "owner",
         "purpose",
         "backup_owner",
+        "calendar",
         "delivery_mode",
         "remote_id",
     }

@@ -34,6 +34,7 @@ _DEFAULTS = (
     "delivery_mode",
     "lifetime_days",
     "cadence_days",
+    "calendar",
 )
 _NEEDED = ("connection", "environment", "team")
 _WHY = {

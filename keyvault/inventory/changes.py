@@ -6,7 +6,7 @@ Inner writers: the outermost call owns the transaction.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -61,11 +61,11 @@ def rename(*, key_id: UUID, title: str, actor: Actor, now: datetime) -> Key:
 
 
 def rotated(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> Key:
-    """Set the next rotation of a live key one cadence ahead, because one has just ended."""
+    """Set the next rotation of a live key by its cadence, because one has just ended."""
     key = services.lock(key_id=key_id)
     if key.state != KeyState.LIVE:
         return key
-    key.rotation_due_at, key.rotation_cause = now + timedelta(days=key.cadence_days), "cadence"
+    key.rotation_due_at, key.rotation_cause = services.next_value_at(key, now=now), "cadence"
     key.save(update_fields=["rotation_due_at", "rotation_cause"])
     fields = {"cause": "cadence", "due_at": key.rotation_due_at.isoformat()}
     services.record(

@@ -18,7 +18,7 @@ from django.db import models
 from django.db.models import F, Q
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 
-from keyvault.inventory import naming
+from keyvault.inventory import calendars, naming
 
 
 class KeyState(models.TextChoices):
@@ -92,6 +92,7 @@ class Key(models.Model):
     labels = ArrayField(models.CharField(max_length=40), default=list)
     lifetime_days = models.PositiveIntegerField()
     cadence_days = models.PositiveIntegerField()
+    calendar = models.CharField(max_length=10, blank=True)
     created_at = models.DateTimeField()
     live_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
@@ -123,6 +124,9 @@ class Key(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(lifetime_days__gte=1, cadence_days__gte=1), name="key_spans_positive"
+            ),
+            models.CheckConstraint(
+                condition=Q(calendar__regex=calendars.PATTERN), name="key_calendar_known"
             ),
             models.CheckConstraint(
                 condition=Q(released_at=None) | Q(state=KeyState.REQUESTED),

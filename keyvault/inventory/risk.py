@@ -83,9 +83,9 @@ def _milder(exposure: Exposure) -> list[tuple[str, str, str, Exposure]]:
         ),
         (
             "cadence_days",
-            "30",
-            "Change its value every 30 days",
-            replace(exposure, cadence_days=min(exposure.cadence_days, 30)),
+            str(LONG_DAYS),
+            f"Change its value every {LONG_DAYS} days",
+            replace(exposure, cadence_days=min(exposure.cadence_days, LONG_DAYS)),
         ),
         (
             "volume_per_day",

@@ -17,7 +17,7 @@ from approvals.ports import Actor, NotVisible, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.audit import ledger
-from keyvault.inventory import grants, naming
+from keyvault.inventory import calendars, grants, naming
 from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import Environment, Key, KeyPermission, KeyState
 
@@ -146,7 +146,7 @@ def go_live(
     key.state, key.live_at = KeyState.LIVE, now
     key.expires_at = now + timedelta(days=key.lifetime_days)
     if rotates:
-        key.rotation_due_at = now + timedelta(days=key.cadence_days)
+        key.rotation_due_at = next_value_at(key, now=now)
         key.rotation_cause = "cadence"
     key.save()
     expires = key.expires_at.isoformat()
@@ -155,6 +155,11 @@ def go_live(
     )
     grants.give_at_go_live(key=key, request_id=request_id, actor=actor, now=now)
     return key
+
+
+def next_value_at(key: Key, *, now: datetime) -> datetime:
+    """Return when a value of a key that begins now is to be replaced by its cadence."""
+    return calendars.next_due(now=now, cadence_days=key.cadence_days, text=key.calendar)
 
 
 def revoke(*, key_id: UUID, request_id: UUID, actor: Actor, now: datetime) -> Key:
@@ -243,6 +248,7 @@ _COPIED = (
     "delivery_mode",
     "lifetime_days",
     "cadence_days",
+    "calendar",
 )
 
 

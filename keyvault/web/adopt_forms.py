@@ -64,7 +64,3 @@ class AdoptForm(KeyForm):
             owner=self.cleaned_data["owner"],
             remote_id=shadow.remote_id if shadow else "",
         )
-
-    def blame(self, name: str, sentence: str) -> None:
-        """Show a fault beside the field that it is about, or above all of them."""
-        self.add_error(name if name in self.fields else None, sentence)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import calendar
 from collections.abc import Callable, Mapping
+from datetime import time
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -12,7 +14,7 @@ from django.core import signing
 from keyvault.actions import new_key
 from keyvault.connections import minting
 from keyvault.connections import selectors as connections
-from keyvault.inventory import naming, selectors
+from keyvault.inventory import calendars, naming, selectors
 from keyvault.inventory.declaration import Declaration
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ REASON_MAX = 4000
 DAYS_MAX = 3650
 _DRAFT_SALT = "keyvault.web.key_forms.draft"
 _UNNAMED = "unnamed"
+_TIME = "%H:%M"
 
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("What", "The key and what it may do there.", ("name", "title")),
@@ -37,7 +40,11 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "Where it is used, and against what.",
         ("environment", "allowed_hosts", "volume_per_day", "external_input", "delivery_mode"),
     ),
-    ("How long", "Shorter is safer.", ("lifetime_days", "cadence_days")),
+    (
+        "How long",
+        "Shorter is safer.",
+        ("lifetime_days", "cadence_days", "calendar_day", "calendar_time"),
+    ),
     ("Why", "Approvers read this.", ("purpose", "ticket", "labels")),
 )
 
@@ -83,6 +90,19 @@ class KeyForm(forms.Form):
     cadence_days = forms.IntegerField(
         min_value=1, max_value=DAYS_MAX, label="New value every … days", initial=30
     )
+    calendar_day = forms.ChoiceField(
+        required=False,
+        label="On a fixed day",
+        help_text="The last such day before those are over. For a day of the month, 31 or more.",
+    )
+    calendar_time = forms.TimeField(
+        required=False,
+        label="At, in UTC",
+        initial="09:00",
+        input_formats=[_TIME],
+        widget=forms.TimeInput(format=_TIME, attrs={"type": "time"}),
+        help_text="Counts with a fixed day.",
+    )
     purpose = forms.CharField(
         max_length=REASON_MAX,
         widget=forms.Textarea(attrs={"rows": 4}),
@@ -111,10 +131,12 @@ class KeyForm(forms.Form):
         others = [(str(other.pk), str(other)) for other in new_key.backups(person)]
         self._choose("backup_owner", [("", "Nobody"), *others])
         self._choose("environment", _environments(connection))
+        self._choose("calendar_day", _calendar_days())
         self._choose("delivery_mode", new_key.deliveries(connection))
         if minting.mints(connection):
             # No value is kept that a person could see, or that could be replaced.
-            del self.fields["cadence_days"]
+            for name in ("cadence_days", "calendar_day", "calendar_time"):
+                del self.fields[name]
             self.initial["delivery_mode"] = new_key.LENT
         self.fields["draft"].initial = signing.dumps(str(uuid4()), salt=_DRAFT_SALT)
 
@@ -146,6 +168,18 @@ class KeyForm(forms.Form):
         """Return the labels, sorted and once each."""
         return labels(self.cleaned_data["labels"])
 
+    def clean(self) -> dict[str, Any]:
+        """Ask for the time of a fixed day."""
+        data = self.cleaned_data
+        if data.get("calendar_day") and data.get("calendar_time", "") is None:
+            self.add_error("calendar_time", "Say the time, as in 09:00.")
+        return data
+
+    def blame(self, name: str, sentence: str) -> None:
+        """Show a fault of what is declared beside the field it is about, or above all of them."""
+        field = "calendar_day" if name == "calendar" else name
+        self.add_error(field if field in self.fields else None, sentence)
+
     def key_id(self) -> UUID:
         """Return the id that this form gives its key; a forged one is replaced."""
         try:
@@ -165,11 +199,12 @@ class KeyForm(forms.Form):
             | given
             | {"name": name, "external_input": bool(data.get("external_input"))},
             connection=self.connection.slug,
+            calendar=_calendar(data.get("calendar_day"), data.get("calendar_time")),
             options={key: value for key, value in options.items() if value},
             backup_owner=UUID(backup) if backup else None,
         )
 
-    def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:
+    def _choose(self, name: str, choices: list[tuple[str, Any]]) -> None:
         field = self.fields.get(name)
         if isinstance(field, forms.ChoiceField):
             field.choices = choices
@@ -208,9 +243,25 @@ def initial(declared: Declaration, *, keep_reason: bool) -> dict[str, Any]:
     filled["allowed_hosts"] = "\n".join(declared.allowed_hosts)
     filled["labels"] = ", ".join(declared.labels)
     filled["backup_owner"] = str(declared.backup_owner or "")
+    if declared.calendar:
+        filled["calendar_day"], filled["calendar_time"] = declared.calendar.split()
     if not keep_reason:
         filled["purpose"] = ""
     return filled
+
+
+def _calendar_days() -> list[tuple[str, Any]]:
+    weekdays = zip(calendars.WEEKDAYS, calendar.day_name, strict=True)
+    days = [(day, calendars.ordinal(int(day))) for day in calendars.MONTH_DAYS]
+    return [
+        ("", "No, on any day"),
+        ("Day of the week", list(weekdays)),
+        ("Day of the month", [*days, (calendars.LAST, "Last day")]),
+    ]
+
+
+def _calendar(day: str | None, at: time | None) -> str:
+    return f"{day} {at:%H:%M}" if day and at else ""
 
 
 def _environments(connection: Connection) -> list[tuple[str, str]]:

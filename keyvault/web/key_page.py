@@ -16,7 +16,7 @@ from keyvault.agents import selectors as agents
 from keyvault.audit import selectors as ledger
 from keyvault.connections import intake, minting
 from keyvault.connections import selectors as connections
-from keyvault.inventory import access, selectors
+from keyvault.inventory import access, calendars, selectors
 from keyvault.leases import selectors as leases
 from keyvault.rotation import selectors as rotations
 from keyvault.usage import loaded
@@ -77,6 +77,7 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
         "is_lent": is_lent,
         "may": may,
         "marks": selectors.marks(key, now=now),
+        "value_changes": calendars.words(key.cadence_days, key.calendar),
         "life": life(key, found, now=now),
         "versions": found,
         "current": next((row for row in found if row.state == "current"), None),

@@ -154,7 +154,8 @@ def _send(
             return redirect("request", _ask(form, now=now, revises=revises))
         except new_key.BadDeclaration as error:
             nearest = error.nearest
-            _blame(form, error.errors)
+            for name, sentence in error.errors.items():
+                form.blame(name, sentence)
         except NameTaken as error:
             form.add_error("name", str(error))
         except services.BadText as error:
@@ -176,11 +177,6 @@ def _ask(form: KeyForm, *, now: datetime, revises: Any) -> UUID:  # noqa: ANN401
     if revises is None:
         return create_key.ask(**asked, key_id=form.key_id()).pk
     return create_key.revise(**asked, request_id=revises.pk).pk
-
-
-def _blame(form: KeyForm, errors: dict[str, str]) -> None:
-    for name, sentence in errors.items():
-        form.add_error(name if name in form.fields else None, sentence)
 
 
 def _page(

@@ -61,6 +61,27 @@ def test_enter_in_a_field_sends_the_form_and_faults_take_the_focus(house, signed
     assert page.get_by_label("Purpose").input_value() == "Reads the ledger."
 
 
+def test_a_fixed_day_is_chosen_by_keyboard_and_stands_on_the_page_of_the_key(
+    house, signed_in_page, judged
+):
+    page = signed_in_page(house.cast.alice)
+    page.goto(FORM)
+    page.get_by_label("Name", exact=True).fill("ledger-reader")
+    page.get_by_label("Environment").select_option("dev")
+    page.get_by_label("Purpose").fill("Reads the ledger.")
+    page.get_by_label("On a fixed day").press("M")
+    expect(page.get_by_label("On a fixed day")).to_have_value("mon")
+    page.get_by_label("At, in UTC").fill("07:30")
+    judged(page, "key-fixed-day-form")
+
+    page.get_by_role("button", name="Send for approval").last.press("Enter")
+    expect(page.get_by_text("on a Monday at 07:30 UTC")).to_be_visible()
+
+    page.goto("/keys/ledger-reader/")
+    expect(page.get_by_text("at least every 30 days, on a Monday at 07:30 UTC")).to_be_visible()
+    judged(page, "key-fixed-day")
+
+
 def test_r8_a_shown_value_leaves_the_page_with_its_reader(house, signed_in_page, assert_clean):
     key = house.create()
     house.permit(key)

@@ -277,6 +277,9 @@ def test_running_twice_makes_one_credential(house):
         ({"options": {"evil": "1"}}, "connection"),
         ({"lifetime_days": 3000}, "lifetime_days"),
         ({"cadence_days": 3000}, "cadence_days"),
+        ({"calendar": "someday"}, "calendar"),
+        ({"calendar": "mon 09:00", "cadence_days": 6}, "cadence_days"),
+        ({"calendar": "15 09:00", "cadence_days": 30}, "cadence_days"),
     ],
 )
 def test_what_nobody_may_ask_is_refused_with_the_field_and_the_mend(house, changes, field):

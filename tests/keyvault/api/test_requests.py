@@ -87,6 +87,8 @@ def test_a_person_asks_to_revoke_and_to_reveal(house, as_):
         ({"connection": "nowhere"}, "/declared/connection"),
         ({"backup_owner": str(uuid4())}, "/declared/backup_owner"),
         ({"lifetime_days": 3650}, "/declared/lifetime_days"),
+        ({"calendar": "0 9 * * 1"}, "/declared/calendar"),
+        ({"calendar": "last 09:00", "cadence_days": 30}, "/declared/cadence_days"),
         ({"volume_per_day": "1000"}, "/declared/volume_per_day"),
         ({"external_input": 1}, "/declared/external_input"),
     ],
@@ -133,7 +135,7 @@ def test_r39_every_column_of_request_and_key_is_refused(house, as_):
     alice = as_(house.cast.alice)
     listed = {"kind", "reason", "ticket", *ASKED, "title", "purpose", "backup_owner", "options"}
     listed |= {"volume_per_day", "external_input", "delivery_mode", "labels"}
-    listed |= {"lifetime_days", "cadence_days", "allowed_hosts"}
+    listed |= {"lifetime_days", "cadence_days", "calendar", "allowed_hosts"}
     columns = {field.attname for model in (Request, Key) for field in model._meta.concrete_fields}
 
     for name in sorted(columns - listed):

@@ -93,10 +93,10 @@ def test_a_line_that_cannot_be_read_is_named_and_not_repeated(tmp_path, text, li
 def test_a_table_says_of_each_key_what_it_knows(tmp_path):
     path = write(
         tmp_path,
-        "Name,Value,Owner,Allowed_Hosts,Lifetime_Days,External_Input,option_user\n"
-        f'billing,"{CANARY}",carol,"a.example, b.example",60,yes,svc\n'
+        "Name,Value,Owner,Allowed_Hosts,Lifetime_Days,External_Input,option_user,Calendar\n"
+        f'billing,"{CANARY}",carol,"a.example, b.example",60,yes,svc,mon 09:00\n'
         "\n"
-        f"plain,{SECOND},,,,,\n",
+        f"plain,{SECOND},,,,,,\n",
         "keys.csv",
     )
 
@@ -108,6 +108,7 @@ def test_a_table_says_of_each_key_what_it_knows(tmp_path):
         "owner": "carol",
         "allowed_hosts": ["a.example", "b.example"],
         "lifetime_days": 60,
+        "calendar": "mon 09:00",
         "external_input": True,
         "options": {"user": "svc"},
     }

@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 
 from keyvault.audit.models import Event
 from keyvault.inventory import access, changes, services
+from keyvault.inventory.declaration import Declaration
 from keyvault.inventory.models import Key
 from tests.keyvault.inventory import builders
 
@@ -67,6 +68,36 @@ def test_go_live_is_idempotent_and_sets_the_dates(cast):
     assert again.expires_at == cast.now + timedelta(days=90)
     assert again.rotation_due_at == cast.now + timedelta(days=30)
     assert events(key).count("key.live") == 1
+
+
+def test_a_fixed_day_holds_for_the_first_value_and_for_each_later_one(cast):
+    key = builders.live(cast, calendar="mon 09:00", cadence_days=7)
+    first = key.rotation_due_at
+    later = first + timedelta(minutes=4)
+
+    with transaction.atomic():
+        changes.rotated(key_id=key.pk, request_id=key.request_id, actor=builders.TESTS, now=later)
+
+    assert cast.now < first <= cast.now + timedelta(days=7)
+    assert (first.weekday(), f"{first:%H:%M}") == (0, "09:00")
+    assert Key.objects.get(pk=key.pk).rotation_due_at == first + timedelta(days=7)
+
+
+def test_the_database_takes_no_other_calendar(cast):
+    key = builders.live(cast, calendar="last 09:00", cadence_days=31)
+
+    for text in ("29 09:00", "mon 09:00\n", "x"):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Key.objects.filter(pk=key.pk).update(calendar=text)
+
+
+def test_what_was_asked_for_before_there_were_calendars_is_the_same_as_ever():
+    old = builders.declared().to_json()
+
+    assert "calendar" not in old
+    assert Declaration.from_json(old) == builders.declared()
+    fixed = builders.declared(calendar="15 09:00", cadence_days=31)
+    assert Declaration.from_json(fixed.to_json()) == fixed
 
 
 def test_go_live_refuses_another_request(cast):

@@ -149,6 +149,44 @@ def test_r39_fields_that_the_form_does_not_have_change_nothing(house):
     assert (key.owner, key.state, key.released_at) == (house.cast.alice, "requested", None)
 
 
+def test_a_fixed_day_is_asked_for_signed_and_shown(house):
+    browser = client(house.cast.alice)
+    page = browser.get("/requests/new/?connection=orders").content.decode()
+    assert 'type="time"' in page
+    assert ">Last day<" in page
+
+    browser.post("/requests/new/", form(calendar_day="mon", calendar_time="09:30"))
+
+    request = Request.objects.get()
+    said = "at least every 30 days, on a Monday at 09:30 UTC"
+    assert said in [change["then"] for change in request.plan["changes"]]
+    again = browser.get(f"/requests/new/?again={request.pk}").content.decode()
+    assert '<option value="mon" selected>' in again
+    assert 'value="09:30"' in again
+    assert said in browser.get("/keys/ledger-reader/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "sentence"),
+    [
+        ({"calendar_day": "mon"}, "calendar_time", "Say the time, as in 09:00."),
+        ({"calendar_day": "mon", "calendar_time": "nine"}, "calendar_time", "Enter a valid time."),
+        ({"calendar_day": "29", "calendar_time": "09:00"}, "calendar_day", "Select a valid choice"),
+        (
+            {"calendar_day": "15", "calendar_time": "09:00"},
+            "cadence_days",
+            "so a value has to last at least 31 days",
+        ),
+    ],
+)
+def test_a_fixed_day_that_cannot_be_says_the_mend_at_its_field(house, changes, field, sentence):
+    page = client(house.cast.alice).post("/requests/new/", form(**changes))
+
+    assert page.status_code == 422
+    assert sentence in " ".join(page.context["form"].errors[field])
+    assert not Request.objects.exists()
+
+
 def test_a_form_sent_twice_gives_the_first_result(house):
     browser = client(house.cast.alice)
     page = browser.get("/requests/new/?connection=orders")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from django.test.utils import CaptureQueriesContext
 
+from keyvault.actions import new_key
 from keyvault.leases.models import Lease
 from tests.keyvault.agents import builders
+from tests.keyvault.inventory import builders as declarations
 from tests.keyvault.leases.conftest import lending, proxy, server, shop
 from tests.keyvault.web.test_agents import _registry, client, confirmed, fake, house
 
@@ -116,7 +118,17 @@ def test_the_form_of_such_a_key_asks_for_no_cadence(shop, cast):
     text = page(shop, cast.alice, "/requests/new/?connection=github").content.decode()
     assert "option_longest_minutes" in text
     assert "cadence_days" not in text
+    assert "calendar_day" not in text
     assert "Its owner reads it once" not in text
+
+
+def test_such_a_key_has_no_fixed_day_either(shop, cast):
+    asked = declarations.declared(
+        name="shop-writer", connection="github", calendar="mon 09:00", delivery_mode="pull"
+    )
+    with pytest.raises(new_key.BadDeclaration) as refused:
+        new_key.checked(asked, person=cast.alice)
+    assert "leave it out" in refused.value.errors["calendar"]
 
 
 def test_many_leases_cost_no_more_queries_than_few(shop, cast, django_assert_num_queries):
