@@ -82,7 +82,7 @@ class KeyUsage(Out):
     """The use of one key since a moment; `last_at` is the last use ever known.
 
     `by_user` and `by_host` hold those with the newest use, at most 20; `users`
-    and `hosts` say how many there are. `read_day` and `reported_day` are the
+    and `hosts` say how many there are. `read_day` (with leases) and `reported_day` are the
     sums of the last 24 hours. An agent is told of its own use alone.
     """
 

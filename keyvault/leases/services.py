@@ -27,6 +27,9 @@ from keyvault.inventory.models import Key, KeyState
 from keyvault.leases import endings, selectors, terms
 from keyvault.leases.models import HELD, Lease, LeaseState
 from keyvault.providers.base import Misconfigured
+from keyvault.usage import rollups
+from keyvault.usage.models import UsageKind
+from keyvault.usage.rollups import Place, Tally
 
 if TYPE_CHECKING:
     from keyvault.crypto.secret import Secret
@@ -274,6 +277,8 @@ def _hand_over(row: Lease, minted: Minted, *, now: datetime) -> Lent:
 def _open(row: Lease, minted: Minted, mark: str, *, now: datetime) -> None:
     row.state, row.taken_at = LeaseState.OPEN, now
     row.save()
+    place = Place(row.key_id, rollups.hour_of(now), row.agent_id, None, "", UsageKind.LEASE)
+    rollups.add([Tally(place, 1, now)])
     fields: dict[str, Any] = {
         "remote_id": row.remote_id,
         "fields": sorted(minted.issued.material),

@@ -35,7 +35,7 @@ class Use:
     """The use of one key by one principal in the last 24 hours, at one host.
 
     `agent_id` is None for a person. is_reported: `host` is what was called, and
-    else the address that read from a gateway.
+    else the address that read from a gateway; of a lease it is empty.
     """
 
     agent_id: UUID | None
@@ -155,7 +155,7 @@ def _seen(use: Use) -> dict[str, Any]:
         "who": use.who,
         "agent": str(use.agent_id) if use.agent_id else "",
         "host": use.host,
-        "source": "reported" if use.is_reported else "gateway",
+        "source": "reported" if use.is_reported else "read",
         "count": use.count,
         "last_at": use.last_at.isoformat(),
     }

@@ -21,6 +21,7 @@ class UsageKind(models.TextChoices):
 
     GATEWAY = "gateway", "Read from a gateway"
     REPORTED = "reported", "Reported by its user"
+    LEASE = "lease", "Taken for one run"
 
 
 def _loose(to: str, *, null: bool = False) -> models.ForeignKey[Any, Any]:
@@ -60,7 +61,8 @@ class UsageEvent(models.Model):
 class UsageHour(models.Model):
     """How often one agent or person used one key in one hour, by host.
 
-    `host` is what was called, as reported, or the address that read from a gateway.
+    `host` is what was called, as reported, or the address that read from a gateway; of a
+    lease it is empty.
     """
 
     key = _loose("keyvault.Key")

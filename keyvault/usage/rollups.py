@@ -1,4 +1,4 @@
-"""Add to the sums by hour: the one writer of `UsageHour`, for reads and for reports."""
+"""Add to the sums by hour: the one writer of `UsageHour`, for reads, leases and reports."""
 
 from __future__ import annotations
 

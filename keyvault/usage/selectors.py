@@ -56,7 +56,7 @@ class Usage:
     `last_at` is the last use ever known. Of users, hosts and keys the 20 with
     the newest use are here, `*` standing for hosts that were too many to keep
     apart; how many there are is beside them. `reported_day` and `read_day` are
-    the sums of 24 hours by how the use came to our knowledge.
+    the sums of 24 hours by how the use came to our knowledge; leases count as reads.
     """
 
     since: datetime
@@ -129,7 +129,7 @@ def _usage(
         users=users[0].places if users else 0,
         hosts=hosts[0].places if hosts else 0,
         reported_day=by_kind.get(UsageKind.REPORTED, 0),
-        read_day=by_kind.get(UsageKind.GATEWAY, 0),
+        read_day=by_kind.get(UsageKind.GATEWAY, 0) + by_kind.get(UsageKind.LEASE, 0),
     )
 
 

@@ -20,6 +20,8 @@ from keyvault.leases import services, sweep
 from keyvault.leases.models import Lease, LeaseState
 from keyvault.plugins.faults import Fault
 from keyvault.providers import registry
+from keyvault.usage import selectors as usage
+from keyvault.usage import watch
 from keyvault.vault import selectors as versions
 from tests.keyvault.agents import builders
 from tests.keyvault.connections.fakes import Crash
@@ -114,6 +116,31 @@ def test_a_lease_brings_a_credential_that_works_and_no_column_holds_it(shop):
         cursor.execute("SELECT blob FROM keyvault_sealed WHERE subject_kind = 'lease'")
         [(blob,)] = cursor.fetchall()
     assert value.encode() not in bytes(blob)
+
+
+def test_a_lease_counts_as_one_use_of_its_key_by_its_agent(shop):
+    assert usage.last_use(shop.key.pk) is None
+    first = shop.take().lease
+    shop.take()
+    shop.give_back(first)
+
+    found = usage.usage_of(shop.key.pk, since=shop.now - timedelta(days=1), now=shop.now)
+
+    assert (found.total, found.read_day, found.reported_day) == (2, 2, 0)
+    assert [(part.name, part.count) for part in found.by_user] == [("refund-bot", 2)]
+    assert found.by_host == ()
+    assert watch.run(shop.now) == 0, "it is what was declared and granted"
+
+
+def test_a_lease_that_never_came_to_be_is_no_use(shop, monkeypatch):
+    def refuses(*_args, **_more):
+        raise NotMinted("conflict", "Not today.")
+
+    monkeypatch.setattr(minting, "mint", refuses)
+    with pytest.raises(NotMinted):
+        shop.take()
+
+    assert usage.last_use(shop.key.pk) is None
 
 
 def test_a_run_takes_some_of_what_the_key_may_do_and_never_more(shop):
