@@ -85,6 +85,7 @@ def _tidy() -> None:
     now = timezone.now()
     tidying.tidy(now=now)
     agents.tidy(now=now)
+    leases.forget(now=now)
 
 
 def _keep_days_of_usage() -> int:

@@ -278,6 +278,17 @@ def test_every_opening_of_what_lies_sealed_is_on_record(shop):
     assert opened.fields == {"number": 1, "fields": ["token"], "purpose": "end a lease"}
 
 
+def test_what_ended_long_ago_is_forgotten_and_what_lives_is_not(shop):
+    old = shop.give_back(shop.take().lease)
+    held = shop.take().lease
+
+    assert sweep.forget(now=old.ended_at + timedelta(days=400)) == 0
+    assert sweep.forget(now=old.ended_at + timedelta(days=400, seconds=1)) == 1
+
+    assert list(Lease.objects.values_list("pk", flat=True)) == [held.pk]
+    assert Event.objects.filter(event="lease.returned").count() == 1
+
+
 def test_the_sweep_leaves_everybody_else_alone(shop, cast):
     lease = shop.take().lease
     Agent.objects.exclude(pk=shop.agent.pk).update(state="suspended")
