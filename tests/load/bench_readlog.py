@@ -133,7 +133,7 @@ def _check(appended: int) -> None:
     with connect(settings_url()) as link:
         row = link.execute("SELECT count(*) FROM keyvault_readevent").fetchone()
         link.execute("SET session_replication_role = replica")
-        link.execute("TRUNCATE keyvault_readevent, keyvault_readsegment")
+        link.execute("TRUNCATE keyvault_readevent, keyvault_usagedue, keyvault_readsegment")
     if row[0] != appended:
         raise SystemExit(f"{appended} reads were appended, {row[0]} are in the database")
 
