@@ -12,11 +12,10 @@ from django.db import transaction
 from django.urls import reverse
 
 from approvals import digests, ports, services
-from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
-from keyvault.actions import about_agents, about_keys
+from keyvault.actions import about_agents, about_keys, many_keys
 from keyvault.connections import minting
 from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, changes, selectors
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from approvals.models import Request
 
 JSON = Any
-# The kind of the act that changes several keys by one request; change_keys.py has it.
-MANY = "key.change_many"
 _NO_LABEL = ""
 
 
@@ -208,9 +205,7 @@ def refuse_second(key: Key) -> None:
     """Raise AlreadyAsked when an open request, of this key alone or of many, changes it already."""
     sentence = f"A change of {key.name} has been asked already."
     about_keys.refuse_second(key, ChangeKey.kind, sentence)
-    # A list holds another one when it holds its members, in any order and with more to them.
-    of_it = [{"key_id": str(key.pk)}]
-    for request in requests.open_with(MANY, uses__contains=of_it):
+    for request in many_keys.changing(key.pk):
         raise about_keys.AlreadyAsked(sentence, request.pk)
 
 

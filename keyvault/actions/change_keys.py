@@ -47,7 +47,7 @@ class TooDifferent(Exception):
 class ChangeKeys:
     """Make each of several live keys say what its use says. `uses`: in the order of the ids."""
 
-    kind: ClassVar[str] = change_key.MANY
+    kind: ClassVar[str] = many_keys.CHANGE
     title: ClassVar[str] = "Change many keys"
 
     batch_id: UUID

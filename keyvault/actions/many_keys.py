@@ -5,15 +5,33 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from approvals import selectors as requests
 from approvals.ports import Change
 from keyvault.actions import about_keys
 
 if TYPE_CHECKING:
+    from approvals.models import Request
     from keyvault.connections.models import Connection
     from keyvault.inventory.models import Key
 
 JSON = Any
+CHANGE, ROTATE = "key.change_many", "key.rotate_many"
+
+
+def asked(key_id: UUID) -> list[Request]:
+    """Return the open requests about many keys that this one is among, newest first of each kind.
+
+    The caller passes each row's gate.
+    """
+    return changing(key_id) + requests.open_with(ROTATE, key_ids__contains=[str(key_id)])
+
+
+def changing(key_id: UUID) -> list[Request]:
+    """Return those that would change it. The caller passes each row's gate."""
+    # A list holds another one when it holds its members, in any order and with more to them.
+    return requests.open_with(CHANGE, uses__contains=[{"key_id": str(key_id)}])
 
 
 def sort(key: Key) -> tuple[object, ...]:

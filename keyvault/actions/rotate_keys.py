@@ -51,7 +51,7 @@ class NotRotatable(Exception):
 class RotateKeys:
     """Begin to move many keys to new versions, the riskiest first."""
 
-    kind: ClassVar[str] = "key.rotate_many"
+    kind: ClassVar[str] = many_keys.ROTATE
     title: ClassVar[str] = "Rotate many keys"
 
     batch_id: UUID

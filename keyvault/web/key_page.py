@@ -11,7 +11,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from approvals import selectors as approvals
-from keyvault.actions import reveal_secret
+from keyvault.actions import many_keys, reveal_secret
 from keyvault.agents import selectors as agents
 from keyvault.audit import selectors as ledger
 from keyvault.connections import intake, minting
@@ -67,7 +67,7 @@ def page(person: User, name: str, *, tab: str, now: datetime) -> dict[str, Any]:
     key = access.access_key(person, name, "view")
     found = versions.versions(key.pk)
     may, is_lent = access.permissions(person, key), minting.mints(key.connection)
-    open_requests = approvals.open_for_subject("key", key.pk)
+    open_requests = approvals.open_for_subject("key", key.pk) + many_keys.asked(key.pk)
     return {
         "key": key,
         "nav": "keys",

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from django.db import transaction
+from django.urls import reverse
 
 from approvals import selectors
 from approvals import services as approvals
@@ -71,6 +72,24 @@ def test_one_request_changes_all_keys_with_an_event_each(house, readers):
         THERE: {"fields": ["labels"]},
     }
     assert Request.objects.get(pk=row.pk).outcome["facts"]["Keys"] == f"{HERE}, {THERE}"
+
+
+def test_each_key_of_it_shows_the_request_to_whoever_may_see_it(house, readers, client_for):
+    house.pull(name="left-alone")
+    asked = ask(house)
+    link = reverse("request", args=[asked.request.pk])
+
+    def shown(person, name):
+        return link in client_for(person).get(f"/keys/{name}/").content.decode()
+
+    assert [shown(house.cast.alice, name) for name in (HERE, THERE, "left-alone")] == [
+        True,
+        True,
+        False,
+    ]
+    request = Request.objects.get(pk=asked.request.pk)
+    approvals.withdraw(request_id=request.pk, person=house.cast.alice, now=house.now)
+    assert not shown(house.cast.alice, HERE)
 
 
 def test_the_plan_names_each_change_with_its_key(house, readers):

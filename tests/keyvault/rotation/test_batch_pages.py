@@ -211,7 +211,9 @@ def test_a_stricter_policy_for_one_key_governs_many(owned, alice, cast, kind):
 
     ask(alice)
 
-    assert Request.objects.get().state == "pending"
+    request = Request.objects.get()
+    assert request.state == "pending"
+    assert str(request.pk) in alice.get(f"/keys/{owned[0].name}/").content.decode()
 
 
 def test_whoever_decides_for_the_owners_team_is_in_all_teams(owned, cast):
