@@ -133,6 +133,21 @@ def test_an_incident_is_led_to_what_has_the_open_rotation_wait_less(house, as_, 
     assert again["next_action"]["href"] == f"/api/v1/rotations/{rotation.pk}", "nothing is left"
 
 
+@pytest.mark.parametrize(
+    "stands", [{"wants_back": True}, {"state": "rolling_back"}, {"state": "revoking"}]
+)
+def test_an_incident_is_led_to_follow_what_cannot_wait_less(house, as_, key, stands):
+    alice = as_(house.cast.alice)
+    trigger(alice)
+    house.work()
+    Rotation.objects.update(**stands)
+
+    refused = trigger(alice, status=409, reason="incident", deploy_id="").json()
+
+    follow = f"/api/v1/rotations/{Rotation.objects.get().pk}"
+    assert refused["next_action"]["href"] == follow
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_jobs_of_one_deployment_at_once_are_one_rotation(house, as_, key):
     """Both have looked before either has asked: the second waits for the key and joins the first."""
