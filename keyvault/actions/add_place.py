@@ -204,7 +204,8 @@ def look(
 ) -> Looked:
     """Check a place by reading only, before it is asked for; outermost.
 
-    Raises NotVisible, NotPlaceable, drafts.BadDraft with a fault for each setting of the target.
+    Raises NotVisible, NotPlaceable, checks.TooMany, drafts.BadDraft with a fault for each
+    setting of the target.
     """
     found = access.access_key(person, key, KeyPermission.ROTATE)
     where = _destination(person, connection, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 from uuid import UUID
@@ -131,19 +131,23 @@ def replace_dependents(request: HttpRequest, name: str, body: DeclaredList) -> H
     if not may_rotate(principal, row):
         raise Problem("forbidden", f"You may not have {row.name} rotated.")
     wanted = _wanted(body, _agents(principal, row.pk, body))
-    declared.replace(
+    rows = declared.replace(
         key_id=row.pk,
         wanted=wanted,
         actor=actor,
         now=now,
         require=lambda: pages.require(request, _Settled.of(_listed(row.pk, agent_id=None))),
     )
-    made = _listed(row.pk, agent_id=None)
+    # As they were under the lock: the ETag of what others have declared since would let it be written over.
+    made = _list(rows)
     return pages.told(made, settled=_Settled.of(made))
 
 
 def _listed(key_id: UUID, *, agent_id: UUID | None) -> DependentList:
-    rows = [row for row in selectors.of_key(key_id) if agent_id in {None, row.agent_id}]
+    return _list([row for row in selectors.of_key(key_id) if agent_id in {None, row.agent_id}])
+
+
+def _list(rows: Sequence[Row]) -> DependentList:
     asked = probes.of_dependents([row.pk for row in rows])
     return DependentList(items=[_shape(row, asked.get(row.pk)) for row in rows])
 

@@ -35,7 +35,7 @@ from keyvault.api.principals import Principal
 from keyvault.api.problems import Document, Fault, Problem
 from keyvault.audit import denials, ledger
 from keyvault.audit.selectors import BadCursor
-from keyvault.connections import adopting, drafts
+from keyvault.connections import adopting, checks, drafts
 from keyvault.connections.minting import NotMinted
 from keyvault.dependents import declared
 from keyvault.dependents import services as dependents
@@ -178,6 +178,11 @@ def _locked(error: Exception) -> Document:
     return Document("too-many-requests", headers={"Retry-After": str(left)})
 
 
+def _checked(error: Exception) -> Document:
+    assert isinstance(error, checks.TooMany)  # noqa: S101 - the table says so.
+    return Document("too-many-requests", str(error), headers={"Retry-After": str(error.wait_s)})
+
+
 _COUNTED = (
     tokens.BadToken,
     ports.NotVisible,
@@ -235,6 +240,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
         _plain("forbidden", says=True),
     ),
     ((lockout.LockedOut,), _locked),
+    ((checks.TooMany,), _checked),
     ((ledger.LedgerUnavailable, ports.NotBound), _plain("unavailable", Retry_After="5")),
     ((OperationalError, adopting.NotOpen), _plain("unavailable", Retry_After="5")),
 )

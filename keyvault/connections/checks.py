@@ -1,4 +1,7 @@
-"""Ask a provider or a destination, by reading only, what stands in the way; of a Connection or of a draft."""
+"""Ask a provider or a destination, by reading only, what stands in the way; of a Connection or of a draft.
+
+Each check asks a server of somebody's choice, so a person has a bounded number of them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ from datetime import datetime
 from django.db import transaction
 
 from approvals.ports import Actor, Subject, Unfinished
+from keyvault import buckets
 from keyvault.audit import ledger
+from keyvault.buckets import Rate
 from keyvault.connections import calls, kinds, selectors
 from keyvault.connections.context import (
     CALL_S,
@@ -38,6 +43,21 @@ _TAKEN = Problem(
 )
 
 
+# Whoever looks at one after the other needs no more; by API no more can be asked for anyway.
+RATE = Rate(per_s=0.2, burst=30)
+
+
+class TooMany(Exception):
+    """A person has had much checked just now; the next one is allowed in `wait_s` seconds."""
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(
+            "You have had much checked just now, and each check asks a server."
+            " Wait a minute, then try again."
+        )
+        self.wait_s = wait_s
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What a check has shown. `problems` is empty when keys can be created."""
@@ -50,8 +70,21 @@ class Checked:
         return not any(problem.is_fatal for problem in self.problems)
 
 
+def admit(actor: Actor) -> None:
+    """Count one check that a person wants, before any server is asked. Raises TooMany.
+
+    What keyvault checks by itself is not counted: its jobs are bounded.
+    """
+    if actor.kind == "system":
+        return
+    wait_s = buckets.take("check", actor.id, RATE)
+    if wait_s:
+        raise TooMany(wait_s)
+
+
 def check(*, connection: Connection, actor: Actor, now: datetime) -> Checked:
-    """Check a Connection with its sealed credential, note the result and its finding."""
+    """Check a Connection with its sealed credential, note the result and its finding. Raises TooMany."""
+    admit(actor)
     try:
         with (
             reach_any(connection, actor=actor, now=now, purpose="check") as reached,
@@ -76,7 +109,9 @@ def check_place(
 
     subject: the key. It goes where the destination's approved addresses lead and nowhere
     else, tells of what lies there only that something does, and stands in the ledger.
+    Raises TooMany.
     """
+    admit(actor)
     try:
         with (
             reach_destination(
@@ -107,13 +142,14 @@ def _lying(found: Observed) -> tuple[Problem, ...]:
 
 
 def check_draft(
-    *, draft: Draft, credential: Mapping[str, str], approved_hosts: list[str]
+    *, draft: Draft, credential: Mapping[str, str], approved_hosts: list[str], actor: Actor
 ) -> Checked:
     """Check what a form holds, before anything is asked or stored.
 
     Only public addresses and those already approved are reached: a form must
-    not open the private network to whoever fills it in.
+    not open the private network to whoever fills it in. Raises TooMany.
     """
+    admit(actor)
     material = {name: Secret.of(text) for name, text in credential.items()}
     ctx = context.call(
         guard_of(approved_hosts),

@@ -13,7 +13,7 @@ from approvals.ports import Actor
 from keyvault.dependents import selectors, services
 from keyvault.dependents.models import Dependent
 from keyvault.inventory import services as inventory
-from keyvault.inventory.models import KeyState
+from keyvault.inventory.models import Key, KeyState
 
 
 class KeyEnded(Exception):
@@ -38,8 +38,10 @@ def replace(
     actor: Actor,
     now: datetime,
     require: Callable[[], None] = lambda: None,
-) -> None:
+) -> Sequence[Dependent]:
     """Register what is new, end what is not wanted any more; outermost. Idempotent.
+
+    Return everybody who is registered then, before others can change it again.
 
     What differs in anything is ended and registered anew, because a rotation that
     runs goes on with what it began with. Who is left out and is seen using the key
@@ -53,24 +55,29 @@ def replace(
         if key.state == KeyState.REVOKED:
             raise KeyEnded(f"{key.name} was revoked.")
         require()
-        rows = [row for row in selectors.of_key(key.pk) if row.connection_id is None]
-        known = {_of(row): row for row in rows}
-        kept = known.keys() & set(wanted)
-        for one, row in known.items():
-            if one not in kept:
-                services.end(dependent=row, now=now, actor=actor)
-        for one in wanted:
-            if one not in kept:
-                services.register(
-                    key=key,
-                    name=one.name,
-                    health=one.health,
-                    agent_id=one.agent_id,
-                    wave=one.wave,
-                    cache_s=one.cache_s,
-                    now=now,
-                    actor=actor,
-                )
+        _change(key, wanted, now=now, actor=actor)
+        return selectors.of_key(key.pk)
+
+
+def _change(key: Key, wanted: Sequence[Declared], *, now: datetime, actor: Actor) -> None:
+    rows = [row for row in selectors.of_key(key.pk) if row.connection_id is None]
+    known = {_of(row): row for row in rows}
+    kept = known.keys() & set(wanted)
+    for one, row in known.items():
+        if one not in kept:
+            services.end(dependent=row, now=now, actor=actor)
+    for one in wanted:
+        if one not in kept:
+            services.register(
+                key=key,
+                name=one.name,
+                health=one.health,
+                agent_id=one.agent_id,
+                wave=one.wave,
+                cache_s=one.cache_s,
+                now=now,
+                actor=actor,
+            )
 
 
 def _of(row: Dependent) -> Declared | UUID:

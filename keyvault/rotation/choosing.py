@@ -59,9 +59,8 @@ def hurry(*, rotation_id: UUID, reason: str, actor: Actor, now: datetime) -> Non
     """Have a rotation wait no longer than one of an incident. Outermost. Raises WrongMoment, NotVisible."""
     with transaction.atomic(durable=True):
         rotation = _locked(rotation_id)
-        if not hurrying.may_hurry(rotation):
-            state = rotation.get_state_display().lower()
-            raise WrongMoment(f"This rotation is {state}, and waits for nothing that can be cut.")
+        if hindrance := hurrying.hindrance(rotation):
+            raise WrongMoment(hindrance)
         hurrying.hurry(rotation=rotation, reason=reason, actor=actor, now=now)
 
 

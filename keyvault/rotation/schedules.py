@@ -50,7 +50,14 @@ def try_anew(now: datetime) -> int:
     went_back = Rotation.objects.filter(
         state=State.ROLLED_BACK, slot=F("key__rotation_due_at"), key__state=KeyState.LIVE
     )
-    return sum(_try_anew(rotation, now) for rotation in went_back.select_related("key"))
+    rotations = list(went_back)
+    # Asked once for all: a key that keeps its day is met again at every turn of the clock.
+    ends = versions.ends([rotation.key_id for rotation in rotations])
+    return sum(
+        _try_anew(rotation, ends[rotation.key_id], now)
+        for rotation in rotations
+        if rotation.key_id in ends
+    )
 
 
 def due_before_end(version: Version, ahead: timedelta) -> datetime | None:
@@ -110,12 +117,9 @@ def _bring_forward(version: Version, ahead: timedelta, now: datetime) -> bool:
     return moved.rotation_cause == EXPIRY
 
 
-def _try_anew(rotation: Rotation, now: datetime) -> bool:
-    version, ended_at = versions.current(rotation.key_id), rotation.ended_at
-    if version is None or version.expires_at is None or ended_at is None:
-        return False
-    left = version.expires_at - ended_at
-    if left < LATE:
+def _try_anew(rotation: Rotation, end: datetime, now: datetime) -> bool:
+    ended_at = rotation.ended_at
+    if ended_at is None or (left := end - ended_at) < LATE:
         return False
     with transaction.atomic(durable=True):
         changes.want_rotation(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db.models import F, Q, QuerySet
@@ -36,6 +36,13 @@ def versions(key_id: UUID) -> Sequence[Version]:
 def current(key_id: UUID) -> Version | None:
     """Return the version that whoever uses the key gets, or None."""
     return _all().filter(key_id=key_id, state=VersionState.CURRENT).first()
+
+
+def ends(key_ids: Collection[UUID]) -> dict[UUID, datetime]:
+    """Return when the version in use of each key ends at its provider; of those whose version does."""
+    found = Version.objects.filter(key__in=key_ids, state=VersionState.CURRENT)
+    rows = found.values_list("key_id", "expires_at")
+    return {key_id: end for key_id, end in rows if end is not None}
 
 
 def pending(key_id: UUID) -> Version | None:

@@ -27,7 +27,7 @@ from keyvault.rotation import selectors as rotations
 from keyvault.web import renewals
 from keyvault.web.connection_forms import ConnectionForm, HandForm
 
-UNPROCESSABLE = 422
+UNPROCESSABLE, TOO_MANY = 422, 429
 ADMINISTRATORS = "administrators"
 READERS = (ADMINISTRATORS, "auditors", "responders")
 FORM, HAND = "keyvault/connections/form.html", "keyvault/connections/by_hand.html"
@@ -86,7 +86,11 @@ def connection(request: HttpRequest, slug: str) -> HttpResponse:
 def check(request: HttpRequest, slug: str) -> HttpResponse:
     """Check a Connection by reading only, and show the result on its page."""
     actor = people.actor(sessions.person(request))
-    checked = checks.check(connection=selectors.get(slug), actor=actor, now=timezone.now())
+    try:
+        checked = checks.check(connection=selectors.get(slug), actor=actor, now=timezone.now())
+    except checks.TooMany as error:
+        messages.error(request, str(error))
+        return redirect("connection", slug)
     if checked.is_ready:
         messages.success(request, "Checked: nothing is in the way.")
     else:
@@ -166,26 +170,29 @@ def _form(request: HttpRequest, form: ConnectionForm) -> HttpResponse:
         return _page(request, form, status=UNPROCESSABLE)
     try:
         if "check" in request.POST:
-            return _page(request, form, checked=_check(form))
+            return _page(request, form, checked=_check(form, person))
         return redirect("request", _ask(form, person=person, now=now).pk)
+    except checks.TooMany as error:
+        form.add_error(None, str(error))
+        return _page(request, form, status=TOO_MANY)
     except BadDraft as error:
         form.blame(error.errors)
     except services.BadText as error:
         form.blame({error.field: error.sentence})
-    except about_keys.AlreadyAsked as error:
-        form.add_error(None, str(error))
-    except (services.Denied, NoPolicy) as error:
+    except (about_keys.AlreadyAsked, services.Denied, NoPolicy) as error:
         form.add_error(None, str(error))
     return _page(request, form, status=UNPROCESSABLE)
 
 
 @sensitive_variables()
-def _check(form: ConnectionForm) -> checks.Checked:
+def _check(form: ConnectionForm, person: Any) -> checks.Checked:  # noqa: ANN401 - no tables here.
     draft, typed = change_connection.clean(form.draft(), form.typed(), before=form.before)
     if form.before is not None and not typed:
         raise BadDraft({entry.name: "Type it to check." for entry in form.credential})
     hosts = checks.approved_hosts(draft.slug)
-    return checks.check_draft(draft=draft, credential=typed, approved_hosts=hosts)
+    return checks.check_draft(
+        draft=draft, credential=typed, approved_hosts=hosts, actor=people.actor(person)
+    )
 
 
 @sensitive_variables()
@@ -214,7 +221,7 @@ def _page(
         "provider": selectors.titles()[form.kind],
         "before": form.before,
         "checked": checked,
-        "show_errors": status == UNPROCESSABLE,
+        "show_errors": status in {UNPROCESSABLE, TOO_MANY},
     }
     return render(request, FORM, context, status=status)
 

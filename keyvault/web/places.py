@@ -18,6 +18,7 @@ from approvals import services
 from approvals.policy.matching import NoPolicy
 from keyvault.accounts import gates, sessions
 from keyvault.actions import about_keys, add_place, name_dependent, remove_place
+from keyvault.connections import checks
 from keyvault.connections import selectors as connections
 from keyvault.connections.drafts import BadDraft
 from keyvault.dependents import selectors as dependents
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 CHOOSE, FORM = "keyvault/keys/choose_destination.html", "keyvault/keys/place.html"
 REMOVE = "keyvault/keys/remove_place.html"
-UNPROCESSABLE = 422
+UNPROCESSABLE, TOO_MANY = 422, 429
 TARGET = "target_"
 
 
@@ -117,13 +118,18 @@ def _looked_or_asked(
     Raises what `add_place.look` and `add_place.ask` raise.
     """
     person, now = sessions.person(request), context["now"]
-    looked = add_place.look(
-        person=person,
-        key=context["key"].name,
-        connection=context["connection"].slug,
-        target=form.target(),
-        now=now,
-    )
+    try:
+        looked = add_place.look(
+            person=person,
+            key=context["key"].name,
+            connection=context["connection"].slug,
+            target=form.target(),
+            now=now,
+        )
+    except checks.TooMany as error:
+        form.require_words(is_needed=True)
+        form.add_error(None, str(error))
+        return render(request, FORM, context, status=TOO_MANY)
     if "check" in request.POST or not (looked.seen.is_ready or "anyway" in request.POST):
         status = 200 if "check" in request.POST else UNPROCESSABLE
         form.require_words(is_needed=True)

@@ -72,17 +72,12 @@ def page(person: User, rotation_id: UUID, *, now: datetime) -> dict[str, Any]:
         "choices": selectors.choices(found) if may else frozenset(),
         "may": may,
         "may_roll_back": may and selectors.may_roll_back(found),
-        "may_hurry": may and _waits(found) and hurrying.may_hurry(found),
+        "may_hurry": may and hurrying.may_hurry(found),
         "terms": _spans(found.terms),
         "incident": _spans(services.cut(found.terms)),
         "asked": open_acts[0] if open_acts else None,
         "items": items(mine),
     }
-
-
-def _waits(rotation: Rotation) -> bool:
-    """Say whether a rotation is on its way to where it waits, or there: not back, and not at the end."""
-    return not rotation.goes_back and rotation.state != "revoking"
 
 
 def _spans(terms: Mapping[str, int]) -> dict[str, str]:

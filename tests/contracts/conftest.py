@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,16 @@ def valkey_bench(valkey_target: servers.ValkeyTarget) -> Iterator[ValkeyBench]:
     with FaultProxy("127.0.0.1", valkey_target.port) as proxy:
         yield ValkeyBench.at(valkey_target, proxy)
     valkey_target.clean()
+
+
+@pytest.fixture
+def bench_with_files(tmp_path: Path) -> Iterator[tuple[ValkeyBench, Path]]:
+    """A Valkey of one test alone, with an ACL file and a configuration file, and where they are."""
+    with (
+        servers.valkey(tmp_path, config="valkey.conf") as target,
+        FaultProxy("127.0.0.1", target.port) as proxy,
+    ):
+        yield ValkeyBench.at(target, proxy), tmp_path
 
 
 @pytest.fixture(scope="session")

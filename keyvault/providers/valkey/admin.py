@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 
 from keyvault.crypto.secret import Secret
 from keyvault.providers.base import Ambiguous, Context, Denied, Misconfigured, Transient
 from keyvault.providers.valkey.wire import Answered, Value, Wire, connect
 
 _BUSY = {"BUSY", "LOADING", "OOM", "READONLY", "MASTERDOWN", "MISCONF"}
+_MAY_COME_BACK = (
+    "The user is ended, but the admin may not run ACL SAVE: with an ACL file, a restart would bring"
+    " it back. Grant the admin +acl|save."
+)
 
 
 @contextmanager
@@ -30,7 +35,15 @@ def admin(ctx: Context) -> Iterator[Wire]:
         raise Misconfigured(f"The server answered {error.word}.") from None
 
 
-def keep(wire: Wire) -> bool:
+class Kept(StrEnum):
+    """Where users are after a change. UNKNOWN: the admin may not run ACL SAVE, which would say it."""
+
+    WRITTEN = "written"
+    MEMORY = "memory"
+    UNKNOWN = "unknown"
+
+
+def keep(wire: Wire) -> Kept:
     """Write users to disk: the ACL file, or the configuration file where there is none.
 
     Return whether they are there after a restart; a server without any file keeps
@@ -45,12 +58,19 @@ def keep(wire: Wire) -> bool:
         if may_save and not error.has_no_acl_file:
             raise Ambiguous("The server could not write its users to its ACL file.") from None
     else:
-        return True
+        return Kept.WRITTEN
+    kept = Kept.MEMORY
     with suppress(Answered):
         wire.tell("CONFIG", "REWRITE")
-        # Whether it wrote them is known only where ACL SAVE has said that there is no file.
-        return may_save
-    return False
+        kept = Kept.WRITTEN
+    # Whether it wrote them is known only where ACL SAVE has said that there is no file.
+    return kept if may_save else Kept.UNKNOWN
+
+
+def keep_end(wire: Wire) -> None:
+    """Write to disk that a user is ended. Raises Denied where nobody knows, and what `keep` raises."""
+    if keep(wire) is Kept.UNKNOWN:
+        raise Denied(_MAY_COME_BACK)
 
 
 def texts(value: Value) -> list[str]:

@@ -31,7 +31,7 @@ from keyvault.providers.base import (
     tag_of,
 )
 from keyvault.providers.valkey import schema
-from keyvault.providers.valkey.admin import admin, digest, keep, texts
+from keyvault.providers.valkey.admin import admin, digest, keep, keep_end, texts
 from keyvault.providers.valkey.renewal import AdminPassword
 from keyvault.providers.valkey.wire import Answered, Rejected, Wire, connect
 
@@ -132,6 +132,7 @@ class Valkey(AdminPassword):
 
         Removing a password leaves sessions open, so that a user whose sessions
         are to go on stays behind without one, until it is revoked for good.
+        Raises Denied where the admin may not write it down.
         """
         user = key.remote_id
         with admin(ctx) as wire:
@@ -139,13 +140,13 @@ class Valkey(AdminPassword):
                 return
             if _read(wire, user) is None:
                 # An earlier try may have ended it without writing that down.
-                keep(wire)
+                keep_end(wire)
                 return
             if kill_sessions:
                 wire.tell("ACL", "DELUSER", user)
             else:
                 wire.tell("ACL", "SETUSER", user, "off", "resetpass")
-            keep(wire)
+            keep_end(wire)
 
     def inventory(self, ctx: Context, cursor: str | None) -> Page[RemoteKey]:
         """Return every user with our label, in one page; others are not ours to list."""

@@ -20,7 +20,7 @@ from keyvault.providers.base import (
     Verdict,
     tag_of,
 )
-from keyvault.providers.valkey.admin import admin, digest, keep, texts
+from keyvault.providers.valkey.admin import Kept, admin, digest, keep, texts
 from keyvault.providers.valkey.wire import Answered, Rejected, Wire
 
 PASSWORD_BYTES = 32
@@ -49,10 +49,10 @@ class AdminPassword:
         """Add the hash of the password, where the server will still know it after a restart."""
         new = attempt.material["password"]
         with admin(ctx) as wire:
-            if not keep(wire):
+            if keep(wire) is not Kept.WRITTEN:
                 raise Misconfigured(_IN_MEMORY)
             wire.tell("ACL", "SETUSER", str(ctx.config["user"]), f"#{digest(new)}")
-            if not keep(wire):
+            if keep(wire) is not Kept.WRITTEN:
                 raise Ambiguous("The server could not write its users to disk.")
         return dict(attempt.material)
 
@@ -77,7 +77,7 @@ class AdminPassword:
         with admin(ctx) as wire:
             if hashed in _hashes(wire, user):
                 wire.tell("ACL", "SETUSER", user, f"!{hashed}")
-            if not keep(wire):
+            if keep(wire) is not Kept.WRITTEN:
                 raise Ambiguous("The server could not write its users to disk.")
             # An admin without +client|kill leaves them open; docs/providers/valkey.md says so.
             with suppress(Answered):

@@ -13,6 +13,8 @@ from approvals.models import Job, Request
 from approvals.ports import NotVisible
 from keyvault.actions import about_keys, add_place, name_dependent, remove_place
 from keyvault.audit.models import Event
+from keyvault.buckets import Rate
+from keyvault.connections import checks
 from keyvault.connections.drafts import BadDraft
 from keyvault.connections.models import Connection
 from keyvault.dependents import services as dependents
@@ -347,6 +349,25 @@ def test_a_stranger_checks_nothing(house, shelf, client_for, key_place_form):
 
     assert answer.status_code == 404
     assert shelf.at["apps/orders"].hits == 0
+
+
+def test_who_looks_at_many_places_waits_a_minute(
+    house, shelf, client_for, key_place_form, monkeypatch
+):
+    monkeypatch.setattr(checks, "RATE", Rate(per_s=0.001, burst=1))
+    house.create()
+    alice, url = client_for(house.cast.alice), reverse("place-new", args=["ledger-reader"])
+    assert alice.post(url, key_place_form | {"check": "1"}).status_code == 200
+    hits = shelf.at["apps/orders"].hits
+
+    for act in ("check", "send", "anyway"):
+        refused = alice.post(url, key_place_form | {act: "1"})
+        assert refused.status_code == 429
+        assert "Wait a minute, then try again." in refused.content.decode()
+
+    assert shelf.at["apps/orders"].hits == hits
+    assert Event.objects.filter(event="place.checked").count() == 1
+    assert not Request.objects.filter(kind="place.add").exists()
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def test_a_refused_call_costs_nothing_and_a_look_neither():
 
 
 def test_a_flood_of_callers_does_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr(limits, "KEPT", 50)
+    monkeypatch.setattr("keyvault.buckets.KEPT", 50)
     buckets = Buckets()
 
     for number in range(500):

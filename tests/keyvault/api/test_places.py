@@ -6,7 +6,11 @@ import pytest
 
 from approvals import selectors
 from approvals.models import Request
+from keyvault.accounts import selectors as people
+from keyvault.api import limits
 from keyvault.audit.models import Event
+from keyvault.buckets import Rate
+from keyvault.connections import checks
 from tests.keyvault.api.test_requests import kind_of
 from tests.keyvault.destinations.memory import Places, installed
 from tests.keyvault.vault import rows
@@ -57,3 +61,18 @@ def test_who_cannot_ask_has_nothing_looked_at(house, as_, shelf):
     assert wrong.status_code == 422
     assert shelf.at["apps/orders"].hits == 0
     assert not Event.objects.filter(event="place.checked").exists()
+
+
+def test_who_has_many_places_looked_at_is_told_when_to_come_again(house, as_, shelf, monkeypatch):
+    monkeypatch.setattr(checks, "RATE", Rate(per_s=0.1, burst=1))
+    alice = as_(house.cast.alice)
+    checks.admit(people.actor(house.cast.alice))
+
+    refused = alice.post("/requests", BODY, Idempotency_Key="k-1")
+
+    assert (refused.status_code, kind_of(refused)) == (429, "too-many-requests")
+    assert 1 <= int(refused["Retry-After"]) <= 10
+    assert "Wait a minute" in refused.json()["detail"]
+    assert shelf.at["apps/orders"].hits == 0
+    limits.buckets.clear()
+    assert alice.post("/requests", BODY, Idempotency_Key="k-1").status_code == 201

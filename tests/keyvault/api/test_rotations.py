@@ -16,6 +16,7 @@ from approvals.policy.rules import Rules
 from keyvault.actions import defaults
 from keyvault.api import limits, waiting
 from keyvault.audit.models import Event
+from keyvault.dependents import declared
 from keyvault.dependents import services as dependents
 from keyvault.dependents.models import Dependent, Health, Probe
 from keyvault.inventory.models import Grant, Key
@@ -131,6 +132,21 @@ def test_an_incident_is_led_to_what_has_the_open_rotation_wait_less(house, as_, 
     assert (rotation.terms["quiet_s"], rotation.terms["brownout_s"]) == (30, 0)
     again = trigger(alice, status=409, reason="incident", deploy_id="").json()
     assert again["next_action"]["href"] == f"/api/v1/rotations/{rotation.pk}", "nothing is left"
+
+
+@pytest.mark.parametrize(
+    "stands", [{"wants_back": True}, {"state": "rolling_back"}, {"state": "revoking"}]
+)
+def test_an_incident_is_led_to_follow_what_cannot_wait_less(house, as_, key, stands):
+    alice = as_(house.cast.alice)
+    trigger(alice)
+    house.work()
+    Rotation.objects.update(**stands)
+
+    refused = trigger(alice, status=409, reason="incident", deploy_id="").json()
+
+    follow = f"/api/v1/rotations/{Rotation.objects.get().pk}"
+    assert refused["next_action"]["href"] == follow
 
 
 @pytest.mark.django_db(transaction=True)
@@ -516,6 +532,36 @@ def test_a_list_that_is_put_is_the_list_that_is_read(house, as_, key, bot):
     assert Event.objects.filter(event="dependent.registered").count() == 2
     put(alice, entry(), HAND)
     assert Event.objects.filter(event__startswith="dependent.").count() == 2, "nothing changed"
+
+
+def test_what_others_declare_after_a_list_was_put_is_not_among_what_it_answers(
+    house, as_, key, bot, monkeypatch
+):
+    alice, plain = as_(house.cast.alice), declared.replace
+
+    def slow(**more):
+        made = plain(**more)
+        with transaction.atomic():
+            dependents.register(
+                key=key,
+                name="Theirs",
+                agent_id=None,
+                health=Health.BY_HAND,
+                now=house.now,
+                actor=builders.TESTS,
+            )
+        return made
+
+    monkeypatch.setattr(declared, "replace", slow)
+    answer = alice.call("PUT", f"/api/v1{DEPENDENTS}", {"dependents": [HAND]})
+    monkeypatch.undo()
+
+    assert [row["name"] for row in answer.json()["items"]] == ["Batch host"]
+    body = {"dependents": [HAND, entry()]}
+    refused = alice.call("PUT", f"/api/v1{DEPENDENTS}", body, If_Match=answer["ETag"])
+    assert (refused.status_code, kind_of(refused)) == (412, "changed")
+    names = Dependent.objects.filter(ended_at=None).values_list("name", flat=True)
+    assert sorted(names) == ["Batch host", "Theirs"]
 
 
 def test_what_changes_is_registered_anew_and_what_is_left_out_is_ended(house, as_, key, bot):

@@ -296,8 +296,9 @@ def test_a_use_that_changed_meanwhile_is_refused_with_what_was_done(desk, reader
     plain = dependents.declared.replace
 
     def slow(**more):
-        plain(**more)
+        made = plain(**more)
         Key.objects.filter(name=THERE).update(labels=["theirs"])
+        return made
 
     monkeypatch.setattr(dependents.declared, "replace", slow)
 

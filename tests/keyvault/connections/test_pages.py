@@ -2,13 +2,16 @@
 
 import pytest
 
-from keyvault.connections import selectors
+from keyvault.accounts import selectors as people
+from keyvault.buckets import Rate
+from keyvault.connections import checks, selectors
 from keyvault.connections.models import Connection
 from keyvault.providers import base
 from keyvault.vault.models import Sealed
 from tests.keyvault.actions import rules
 from tests.keyvault.connections.conftest import with_credential
 from tests.keyvault.vault import rows
+from tests.keyvault.vault.rows import WORKER
 
 pytestmark = pytest.mark.django_db
 
@@ -143,6 +146,37 @@ def test_check_of_one_that_exists_is_noted_on_its_page(frank, fake, where):
 
     assert "It does not answer." in page
     assert selectors.get("orders").problems[0]["sentence"] == "It does not answer."
+
+
+def test_who_checks_much_waits_a_minute_before_another_server_is_asked(
+    frank, fake, where, monkeypatch
+):
+    monkeypatch.setattr(checks, "RATE", Rate(per_s=0.001, burst=2))
+    frank.post("/connections/orders/check/")
+    assert frank.post("/connections/new/", _form(check="1")).status_code == 200
+    asked = fake.calls.count("check")
+
+    refused = frank.post("/connections/new/", _form(check="1"))
+    told = frank.post("/connections/orders/check/", follow=True)
+
+    assert refused.status_code == 429
+    for page in (refused.content.decode(), told.content.decode()):
+        assert "Wait a minute, then try again." in page
+        assert CANARY not in page
+    assert 'value="db.example.com"' in refused.content.decode(), "what was typed stays"
+    assert fake.calls.count("check") == asked == 2
+    assert frank.post("/connections/new/", _form(send="1")).status_code == 302, "it asks no server"
+
+
+def test_one_who_checks_much_keeps_nobody_else_waiting(frank, cast, fake, where, now, monkeypatch):
+    monkeypatch.setattr(checks, "RATE", Rate(per_s=0.001, burst=1))
+    assert frank.post("/connections/new/", _form(check="1")).status_code == 200
+    assert frank.post("/connections/new/", _form(check="1")).status_code == 429
+
+    for actor in (people.actor(cast.alice), WORKER, WORKER):
+        assert checks.check(connection=where, actor=actor, now=now).is_ready
+    with pytest.raises(checks.TooMany):
+        checks.check(connection=where, actor=people.actor(cast.alice), now=now)
 
 
 def test_the_name_and_provider_of_one_that_exists_cannot_be_changed(frank, where):

@@ -377,6 +377,39 @@ def test_an_incident_cuts_open_rotations_although_they_take_all_the_room(some, b
     assert (progress.figures(incident.pk).skipped, open_rotations().count()) == (LIMIT, LIMIT)
 
 
+def test_an_incident_leaves_alone_what_goes_back(some, batch, now, hasty):
+    turn(batch(some[:2]), now)
+    first, second = open_rotations().order_by("key__name")
+    Rotation.objects.filter(pk=first.pk).update(state="rolling_back")
+    Rotation.objects.filter(pk=second.pk).update(wants_back=True)
+
+    incident = batch(some[:2], trigger="incident")
+
+    assert not turn(incident, now)
+    assert [one.terms for one in open_rotations()] == [first.terms, second.terms]
+    skipped = BatchKey.objects.filter(batch=incident).values_list("skipped", flat=True)
+    assert set(skipped) == {"rotating"}
+    assert not Event.objects.filter(event="rotation.hurried").exists()
+
+
+def test_an_incident_cuts_what_was_answered_by_a_hold_since_it_looked(some, batch, now, hasty):
+    """It was wanted back when its job was locked; the old version had died, so it is held."""
+    turn(batch(some[:1]), now)
+    Rotation.objects.update(wants_back=True)
+    incident = batch(some[:1], trigger="incident")
+
+    with transaction.atomic():
+        Key.objects.select_for_update().get(pk=some[0].pk)
+        racer = races.Racer(lambda: turn(incident, now))
+        races.await_somebody_waiting()
+        Rotation.objects.update(wants_back=False)
+        jobs = Job.objects.filter(subject_id=open_rotations().get().pk)
+        assert not list(jobs.select_for_update(skip_locked=True)), "it is locked before the key"
+    racer.finish()
+
+    assert Event.objects.filter(event="rotation.hurried").count() == 1
+
+
 def test_an_incident_locks_the_job_of_a_rotation_before_its_key(some, batch, now, hasty):
     """A worker of the rotation has locked its job, and is to lock the key."""
     turn(batch(some[:1]), now)

@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from approvals.ports import CannotExecute
 from keyvault.actions import finish_rotation
+from keyvault.audit.models import Event
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.web import live
 from tests.keyvault.actions import rules
@@ -173,10 +174,6 @@ def test_what_has_leaked_is_waited_for_less(owned, begin, work, alice, settings)
     work(rotation)
     hurry = reverse("rotation-hurry", args=[rotation.pk])
     assert "The old version has leaked" in text(alice.get(page(rotation)))
-    for state in ("rolling_back", "revoking"):
-        Rotation.objects.filter(pk=rotation.pk).update(state=state)
-        assert "The old version has leaked" not in text(alice.get(page(rotation)))
-    Rotation.objects.filter(pk=rotation.pk).update(state="promoting")
 
     assert "Say why" in text(alice.post(hurry, {"reason": " "}, follow=True))
     done = text(alice.post(hurry, {"reason": "It was in a log."}, follow=True))
@@ -189,6 +186,51 @@ def test_what_has_leaked_is_waited_for_less(owned, begin, work, alice, settings)
     assert "waits for nothing that can be cut" in text(
         alice.post(hurry, {"reason": "again"}, follow=True)
     )
+
+
+BACK = "goes back to the old version, and waits for nothing that can be cut"
+END = "is ending the old version already, and waits for nothing that can be cut"
+
+
+@pytest.mark.parametrize(
+    ("stands", "why"),
+    [
+        ({"state": "rolling_back"}, BACK),
+        ({"state": "held", "held_from": "rolling_back"}, BACK),
+        ({"wants_back": True}, BACK),
+        ({"state": "revoking"}, END),
+        ({"state": "revoke_verified"}, END),
+        ({"state": "held", "held_from": "revoking"}, END),
+    ],
+)
+def test_what_goes_back_or_is_at_its_end_waits_no_less(
+    owned, begin, work, alice, settings, stands, why
+):
+    settings.ROTATION_GRACE_SECONDS = 86_400
+    rotation = begin()
+    work(rotation)
+    Rotation.objects.filter(pk=rotation.pk).update(**stands)
+
+    assert "The old version has leaked" not in text(alice.get(page(rotation)))
+    hurry = reverse("rotation-hurry", args=[rotation.pk])
+    refused = text(alice.post(hurry, {"reason": "It was in a log."}, follow=True))
+
+    assert why in refused
+    assert Rotation.objects.get(pk=rotation.pk).terms == rotation.terms
+    assert not Event.objects.filter(event="rotation.hurried").exists()
+
+
+def test_what_is_held_on_its_way_can_still_wait_less(owned, begin, work, alice, settings):
+    settings.ROTATION_GRACE_SECONDS = 86_400
+    rotation = begin()
+    work(rotation)
+    Rotation.objects.filter(pk=rotation.pk).update(state="held", held_from="promoting")
+
+    assert "The old version has leaked" in text(alice.get(page(rotation)))
+    hurry = reverse("rotation-hurry", args=[rotation.pk])
+    alice.post(hurry, {"reason": "It was in a log."}, follow=True)
+
+    assert Rotation.objects.get(pk=rotation.pk).terms["grace_s"] == 900
 
 
 def test_a_held_rotation_offers_its_ways_out(owned, begin, work, alice, fake):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.urls import reverse
 
 from keyvault.audit.models import Event
+from keyvault.connections import issuing
 from keyvault.findings.models import Finding, FindingKind
 from keyvault.inventory.models import Key
 from keyvault.providers import registry
@@ -15,9 +17,13 @@ from keyvault.providers.base import Shape
 from keyvault.rotation import schedules, triggers
 from keyvault.rotation.models import Rotation
 from keyvault.vault import selectors as versions
+from keyvault.vault.models import Version
 from keyvault.web import lookout
 from tests import races
 from tests.keyvault.actions import rules
+from tests.keyvault.connections import fakes
+from tests.keyvault.vault import rows
+from tests.keyvault.vault.rows import WORKER
 
 pytestmark = pytest.mark.django_db(transaction=True)
 AHEAD = timedelta(days=7)
@@ -89,10 +95,44 @@ def test_a_value_without_an_end_has_no_other_day(overdue, key, now, fresh):
     assert fresh(key).rotation_due_at == due
 
 
+def test_to_look_for_days_that_went_back_costs_the_same_for_many_keys(
+    key, begin, cast, where, now, django_assert_num_queries
+):
+    """A key whose rotation a person sent back keeps its day, and is looked at for ever."""
+    days = [now - timedelta(hours=hours) for hours in (2, 3, 4)]
+    others = [live(rows.key(cast, where, name=f"kept-{number}"), now) for number in range(2)]
+    for one, day in zip((key, *others), days, strict=True):
+        Key.objects.filter(pk=one.pk).update(rotation_due_at=day, rotation_cause="cadence")
+        begin(of=one, slot=day)
+        went_back(one, now)
+        with django_assert_num_queries(2):
+            assert schedules.try_anew(now) == 0
+
+    for one, days_left in zip(others, (5, 0), strict=True):
+        Version.objects.filter(key=one).update(expires_at=now + timedelta(days=days_left))
+    assert schedules.try_anew(now) == 1, "of the two that end, one does so too soon"
+    assert list(Key.objects.order_by("rotation_due_at").values_list("pk", "rotation_due_at")) == [
+        (others[1].pk, days[2]),
+        (key.pk, days[0]),
+        (others[0].pk, now + timedelta(days=1)),
+    ]
+
+
+def live(key, now):
+    """Give a key its first value and the dates of one that lives."""
+    request_id = uuid4()
+    claims = fakes.Claims(now, request_id)
+    issuing.issue(key=key, request_id=request_id, run=claims.claim(), actor=WORKER)
+    Key.objects.filter(pk=key.pk).update(
+        state="live", live_at=now, expires_at=now.replace(year=now.year + 1)
+    )
+    return key
+
+
 def went_back(key, at):
     """Have the open rotation of a key be over, without a new version."""
-    rows = Rotation.objects.filter(key=key, ended_at=None)
-    assert rows.update(state="rolled_back", ended_at=at) == 1
+    found = Rotation.objects.filter(key=key, ended_at=None)
+    assert found.update(state="rolled_back", ended_at=at) == 1
 
 
 def test_its_day_is_shown_beforehand(ending, key, now, fresh, cast, client_for):
