@@ -47,7 +47,7 @@ LIST = Frame(
 )
 UNPROCESSABLE = 422
 # What an act on a key says of itself when it cannot be asked for.
-_REFUSALS = (
+REFUSALS = (
     revoke_key.NotRevocable,
     reveal_secret.NotRevealable,
     rotate_key.NotRotatable,
@@ -195,6 +195,6 @@ def asked(
         return redirect("request", error.request_id)
     except services.BadText as error:
         form.add_error(error.field if error.field in form.fields else None, error.sentence)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         form.add_error(None, str(error))
     return render(request, template, context, status=UNPROCESSABLE)

@@ -12,14 +12,14 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from approvals import ports
+from approvals import ports, services
 from approvals import selectors as approvals
 from keyvault.accounts import gates, sessions
-from keyvault.actions import finish_rotation, rotate_key
+from keyvault.actions import about_keys, finish_rotation, hurry_rotation, rotate_key
 from keyvault.rotation import deciding
 from keyvault.rotation.services import WrongMoment
 from keyvault.web import rotation_page
-from keyvault.web.keys import ReasonForm, asked
+from keyvault.web.keys import REFUSALS, ReasonForm, asked
 
 ASK, FINISH = "keyvault/rotations/rotate.html", "keyvault/rotations/finish.html"
 SKIP = "keyvault/rotations/skip.html"
@@ -27,13 +27,13 @@ UNPROCESSABLE = 422
 _ACTS = {
     "roll-back": deciding.roll_back,
     "extend": deciding.extend,
-    "hurry": deciding.hurry,
 }
 _DONE = {
     "roll-back": "If the old version works, everybody is led back to it.",
     "extend": "The rotation goes on; its grace has begun anew.",
-    "hurry": "The rotation waits no longer than one that an incident begins.",
 }
+_HURRIED = "The rotation waits no longer than one that an incident begins."
+_TO_BE_AGREED = "Policy has others agree to an incident first. Nothing is cut before they do."
 
 
 class WhyForm(forms.Form):
@@ -94,8 +94,7 @@ def decide(request: HttpRequest, rotation_id: UUID, act: str) -> HttpResponse:
     """Send a rotation back, or give a held one more time."""
     form = WhyForm(request.POST)
     if not form.is_valid():
-        messages.error(request, "Say why: it stands in the ledger.")
-        return redirect("rotation", rotation_id)
+        return _says_why(request, rotation_id)
     return _done(
         request,
         rotation_id,
@@ -104,6 +103,32 @@ def decide(request: HttpRequest, rotation_id: UUID, act: str) -> HttpResponse:
         ),
         _DONE[act],
     )
+
+
+@gates.signed_in
+@require_POST
+def hurry(request: HttpRequest, rotation_id: UUID) -> HttpResponse:
+    """Have a rotation wait as little as an incident's, or go to the request for one."""
+    form = WhyForm(request.POST)
+    if not form.is_valid():
+        return _says_why(request, rotation_id)
+    try:
+        asked_for = hurry_rotation.hurry(
+            person=sessions.person(request),
+            rotation_id=rotation_id,
+            now=timezone.now(),
+            **form.cleaned_data,
+        )
+    except about_keys.AlreadyAsked as error:
+        return redirect("request", error.request_id)
+    except (*REFUSALS, WrongMoment, services.BadText) as error:
+        messages.error(request, str(error))
+        return redirect("rotation", rotation_id)
+    if asked_for is None:
+        messages.success(request, _HURRIED)
+        return redirect("rotation", rotation_id)
+    messages.info(request, _TO_BE_AGREED)
+    return redirect("request", asked_for.pk)
 
 
 @gates.signed_in
@@ -186,6 +211,11 @@ def finish(request: HttpRequest, rotation_id: UUID) -> HttpResponse:
             person=person, rotation_id=rotation_id, now=now, **form.cleaned_data
         ),
     )
+
+
+def _says_why(request: HttpRequest, rotation_id: UUID) -> HttpResponse:
+    messages.error(request, "Say why: it stands in the ledger.")
+    return redirect("rotation", rotation_id)
 
 
 def _done(request: HttpRequest, rotation_id: UUID, act: Any, said: str) -> HttpResponse:  # noqa: ANN401

@@ -73,8 +73,9 @@ urlpatterns = [
             {"act": act},
             name=f"rotation-{act}",
         )
-        for act in ("roll-back", "extend", "hurry")
+        for act in ("roll-back", "extend")
     ),
+    path("rotations/<uuid:rotation_id>/hurry/", rotations.hurry, name="rotation-hurry"),
     path("rotations/<uuid:rotation_id>/go-on/", rotations.finish, name="rotation-finish"),
     path(
         "rotations/<uuid:rotation_id>/dependents/<int:delivery_id>/confirm/",

@@ -6,10 +6,14 @@ import re
 from html import unescape
 
 import pytest
+from django.db import transaction
 from django.urls import reverse
 
+from approvals import services as approvals
+from approvals.models import Request
+from approvals.policy.rules import Rules
 from approvals.ports import CannotExecute
-from keyvault.actions import finish_rotation
+from keyvault.actions import defaults, finish_rotation
 from keyvault.audit.models import Event
 from keyvault.rotation.models import Delivery, Rotation
 from keyvault.web import live
@@ -27,8 +31,6 @@ def text(answer):
 @pytest.fixture
 def owned(key, cast):
     """The key with the grants that its owner and team have."""
-    from django.db import transaction
-
     from keyvault.inventory import grants
     from tests.keyvault.vault.rows import WORKER
 
@@ -218,6 +220,54 @@ def test_what_goes_back_or_is_at_its_end_waits_no_less(
     assert why in refused
     assert Rotation.objects.get(pk=rotation.pk).terms == rotation.terms
     assert not Event.objects.filter(event="rotation.hurried").exists()
+
+
+def judged_by(cast, **rules_of_it):
+    """Have an installation's own policy for incidents."""
+    policy = {"name": "Incidents", "scope": {"kind": ["key.rotate"], "trigger": ["incident"]}}
+    with transaction.atomic():
+        approvals.save_policy(
+            rules=Rules.from_json(policy | rules_of_it), actor=defaults.SETUP, now=cast.now
+        )
+
+
+def test_where_policy_asks_others_about_incidents_waiting_less_asks_them(
+    owned, begin, work, alice, cast, settings
+):
+    judged_by(cast, stages=[{"name": "Security", "groups": [defaults.SECURITY]}])
+    settings.ROTATION_GRACE_SECONDS = 86_400
+    rotation = begin()
+    work(rotation)
+    hurry = reverse("rotation-hurry", args=[rotation.pk])
+
+    asked = alice.post(hurry, {"reason": "It was in a log."}, follow=True)
+
+    request = Request.objects.get(kind="key.rotate_many")
+    assert (request.state, request.reason) == ("pending", "It was in a log.")
+    assert request.payload["key_ids"] == [str(owned.pk)]
+    assert asked.redirect_chain[-1][0] == reverse("request", args=[request.pk])
+    assert "Nothing is cut before they do" in text(asked)
+    assert str(request.pk) in alice.get(f"/keys/{owned.name}/").content.decode()
+    assert alice.post(hurry, {"reason": "Again."}).url == reverse("request", args=[request.pk])
+    assert Request.objects.filter(kind="key.rotate_many").count() == 1
+    assert Rotation.objects.get(pk=rotation.pk).terms == rotation.terms
+    assert not Event.objects.filter(event="rotation.hurried").exists()
+
+
+def test_where_policy_forbids_incidents_nothing_waits_less(
+    owned, begin, work, alice, cast, settings
+):
+    judged_by(cast, auto="deny")
+    settings.ROTATION_GRACE_SECONDS = 86_400
+    rotation = begin()
+    work(rotation)
+
+    hurry = reverse("rotation-hurry", args=[rotation.pk])
+    refused = text(alice.post(hurry, {"reason": "It was in a log."}, follow=True))
+
+    assert "Incidents" in refused
+    assert not Request.objects.filter(kind="key.rotate_many").exists()
+    assert Rotation.objects.get(pk=rotation.pk).terms == rotation.terms
 
 
 def test_what_is_held_on_its_way_can_still_wait_less(owned, begin, work, alice, settings):
