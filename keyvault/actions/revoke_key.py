@@ -14,21 +14,18 @@ from django.urls import reverse
 from approvals import digests, ports, services
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts.models import User
-from keyvault.actions import about_agents, about_keys, askers
-from keyvault.connections import issuing, minting, places
+from keyvault.actions import about_agents, about_keys, askers, revocation_plan
+from keyvault.connections import issuing, minting
 from keyvault.dependents import selectors as dependents
 from keyvault.invalidation import services as invalidation
 from keyvault.inventory import access, selectors
 from keyvault.inventory import services as inventory
-from keyvault.inventory.models import DeliveryMode, Key, KeyPermission, KeyState
-from keyvault.leases import selectors as leases
+from keyvault.inventory.models import Key, KeyPermission, KeyState
 from keyvault.rotation import delivering
-from keyvault.usage import selectors as usage
 from keyvault.vault import selectors as versions
 
 if TYPE_CHECKING:
     from approvals.models import Request
-    from keyvault.vault.models import Version
 
 JSON = Any
 
@@ -76,12 +73,12 @@ class RevokeKey:
         key = self._key()
         live = versions.live(key.pk)
         environment, warning = about_keys.environment_line(key.environment)
-        ends = tuple(_label(version, key) for version in live)
+        ends = tuple(revocation_plan.label(version, key) for version in live)
         return Plan(
             title=f"Revoke {key.name}",
             sentence=(
                 f"Revoke the key {key.name} ({key.title}) of {key.owner} in {environment}: "
-                f"{_ending(key, len(live))} at {key.connection.title}, for good."
+                f"{revocation_plan.ending(key, len(live))} at {key.connection.title}, for good."
             ),
             target=Subject("key", str(key.pk), key.name),
             fingerprint=digests.act_digest(kind="key", id=key.pk),
@@ -89,8 +86,10 @@ class RevokeKey:
                 Change("State", "Active", "Revoked"),
                 Change("Versions that work", ends, ()),
                 Change("Environment", environment, environment, warning),
-                Change("Connection", _place(key), _place(key)),
-                Change("Open sessions", "stay open", _sessions(kill=self.kill_sessions)),
+                Change("Connection", revocation_plan.place(key), revocation_plan.place(key)),
+                Change(
+                    "Open sessions", "stay open", revocation_plan.sessions(kill=self.kill_sessions)
+                ),
                 Change("Name", key.name, f"{key.name}, never used again"),
             ),
             body={
@@ -101,8 +100,8 @@ class RevokeKey:
             },
             breaks=(
                 f"Whatever uses {key.name} is refused from the moment it is done.",
-                *_unreported(key),
-                *_by_hand(live, key),
+                *revocation_plan.unreported(key),
+                *revocation_plan.by_hand(live, key),
                 *(f"Its value is removed from {row.name}." for row in dependents.places_of(key.pk)),
             ),
             undo="A revocation cannot be undone. The way back is to ask for a new key.",
@@ -111,7 +110,7 @@ class RevokeKey:
     def risk(self) -> Sequence[RiskPoint]:
         """Return what makes stopping this key risky."""
         key = self._key()
-        points = [_use_point(_users(key))]
+        points = [revocation_plan.use(key)]
         if key.environment.protected:
             text = f"{key.environment.slug} is marked protected."
             points.append(RiskPoint(25, "Protected environment", text))
@@ -224,78 +223,3 @@ def _end(key_id: UUID, request_id: UUID, now: datetime) -> None:
         inventory.revoke(key_id=key_id, request_id=request_id, actor=about_keys.WORKER, now=now)
     except inventory.WrongState as error:
         raise ports.CannotExecute("wrong_state", str(error)) from error
-
-
-def _place(key: Key) -> str:
-    return f"{key.connection.title} ({key.connection.slug})"
-
-
-def _label(version: Version, key: Key) -> str:
-    label = f"v{version.number}: {places.id_of(version)}"
-    if places.is_within_reach(version, key.connection):
-        return label
-    return f"{label}, issued at {places.named(version.server)}"
-
-
-def _by_hand(live: Sequence[Version], key: Key) -> tuple[str, ...]:
-    """Say what no call can end, because the Connection was led elsewhere or its id is not known."""
-    return tuple(
-        f"{_why_by_hand(version, key)}: a person must end it there and confirm."
-        for version in live
-        if not places.is_within_reach(version, key.connection)
-    )
-
-
-def _why_by_hand(version: Version, key: Key) -> str:
-    place = places.named(version.server)
-    if version.is_nameless:
-        return f"v{version.number} was adopted, and its id at {place} is not known"
-    return (
-        f"v{version.number} was issued at {place}, where {key.connection.title} does not lead "
-        "any more"
-    )
-
-
-def _unreported(key: Key) -> tuple[str, ...]:
-    """Say of which use nothing can be known.
-
-    Who used the key lately is a risk and no part of the plan: it is counted anew
-    for whoever looks, and a first reader takes no signature back.
-    """
-    if key.delivery_mode != DeliveryMode.REVEAL:
-        return ()
-    return ("Its value is read by hand: use that nobody reports is not known here.",)
-
-
-def _users(key: Key) -> Sequence[str]:
-    """Return who used a key lately; whoever took a lease of one that is lent."""
-    used = usage.users_lately(key.pk)
-    if not minting.mints(key.connection):
-        return used
-    return sorted({*used, *leases.holders_lately(key.pk)})
-
-
-def _use_point(names: Sequence[str]) -> RiskPoint:
-    if names:
-        return RiskPoint(20, "In use", f"{_listed(names)} used it in the last 30 days.")
-    text = "No use in the last 30 days is known; what is not reported is not seen."
-    return RiskPoint(10, "Users unknown", text)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _sessions(*, kill: bool) -> str:
-    return "are ended, where the provider can" if kill else "stay open"
-
-
-def _ending(key: Key, number: int) -> str:
-    """Say what stops working: leases come and go while people read, so they are not counted."""
-    if minting.mints(key.connection):
-        return "no lease is given any more, and every open one is ended"
-    return f"{_count(number)} stop working"
-
-
-def _count(number: int) -> str:
-    return "1 version" if number == 1 else f"{number} versions"

@@ -18,7 +18,7 @@ from keyvault.plugins.loading import UnknownKind
 from keyvault.providers import base
 from keyvault.providers.base import Context
 from keyvault.vault.sealing import Unreadable
-from keyvault.vault.services import WrongState
+from keyvault.vault.steps import WrongState
 
 _PERSON = (
     base.Denied,

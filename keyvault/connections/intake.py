@@ -25,7 +25,8 @@ from keyvault.inventory.models import Key
 from keyvault.providers import base, registry
 from keyvault.providers.base import Adopts, Field, Instructs
 from keyvault.vault import services as vault
-from keyvault.vault.services import Credential, WrongState
+from keyvault.vault.services import Credential
+from keyvault.vault.steps import WrongState
 
 
 class NotTaken(ValueError):

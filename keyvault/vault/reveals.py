@@ -14,7 +14,7 @@ from keyvault.accounts import selectors as accounts
 from keyvault.accounts.models import User
 from keyvault.audit import ledger
 from keyvault.crypto.secret import Secret
-from keyvault.vault import sealing, services
+from keyvault.vault import sealing, steps
 from keyvault.vault.models import Version, VersionState
 
 
@@ -63,11 +63,11 @@ def reveal(
     with transaction.atomic(durable=True):
         version = _burn(version_id, person, now)
         proof = ports.presence().consume(proof_id, person_id=person.pk, digest=digest, now=now)
-        place = services.place_of(version)
+        place = steps.place_of(version)
         ledger.record(
             "secret.revealed",
             actor=actor,
-            subject=services.subject_of(version),
+            subject=steps.subject_of(version),
             now=now,
             fields={
                 "number": version.number,
@@ -78,7 +78,7 @@ def reveal(
             request_id=request_id,
         )
     material = sealing.take(
-        place, actor=actor, subject=services.subject_of(version), now=now, purpose="reveal"
+        place, actor=actor, subject=steps.subject_of(version), now=now, purpose="reveal"
     )
     return Revealed(version.number, version.public, material)
 

@@ -20,20 +20,16 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Max
 
-from approvals.ports import Actor, NotVisible, Subject
-from keyvault.audit import ledger
+from approvals.ports import Actor
 from keyvault.crypto.secret import Secret
-from keyvault.inventory.models import Key, KeyState
+from keyvault.inventory.models import KeyState
 from keyvault.vault import sealing
 from keyvault.vault.models import Version, VersionState
 from keyvault.vault.sealing import Place
+from keyvault.vault.steps import WrongState, lock, lock_key, place_of, record, require, subject_of
 
 _OPENABLE = (VersionState.PENDING, VersionState.CURRENT, VersionState.PREVIOUS)
 _ENDED = (VersionState.REVOKED, VersionState.DESTROYED)
-
-
-class WrongState(Exception):
-    """The version is not in a state that allows this step. The message names both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ def begin(
     server: what names the server that will issue it; kept with the version. Raises
     WrongState while another request's version is on its way, and on a key that has ended.
     """
-    key = _locked_key(key_id)
+    key = lock_key(key_id)
     if key.state == KeyState.REVOKED:
         raise WrongState(f"{key.name} is revoked.")
     pending = key.versions.filter(state=VersionState.PENDING).first()
@@ -85,7 +81,7 @@ def begin(
     version = Version.objects.create(
         key=key, number=last + 1, server=dict(server), request_id=request_id, created_at=now
     )
-    _record("version.created", version, actor, now, {}, request_id)
+    record("version.created", version, actor, now, {}, request_id)
     return version
 
 
@@ -103,7 +99,7 @@ def adopt(
     WrongState on a key that has a version already, and where nothing was brought;
     keyring.NoKey, envelope.Refused.
     """
-    key = _locked_key(key_id)
+    key = lock_key(key_id)
     found = key.versions.order_by("number").first()
     if found is not None and found.request_id == request_id and found.adopted_at is not None:
         return found
@@ -123,10 +119,10 @@ def adopt(
         promoted_at=now,
         adopted_at=now,
     )
-    if not sealing.move(brought.place, _place(version), now=now):
+    if not sealing.move(brought.place, place_of(version), now=now):
         raise WrongState(f"The value that was brought for {key.name} is gone.")
-    fields = {"remote_id": version.remote_id, "fields": sealing.fields(_place(version))}
-    _record("version.adopted", version, actor, now, fields, request_id)
+    fields = {"remote_id": version.remote_id, "fields": sealing.fields(place_of(version))}
+    record("version.adopted", version, actor, now, fields, request_id)
     return version
 
 
@@ -137,16 +133,16 @@ def store(
 
     Raises WrongState, keyring.NoKey, keyring.Exhausted.
     """
-    version = _locked(version_id)
-    _require(version, VersionState.PENDING)
-    sealing.put(_place(version), credential.material, now=now)
+    version = lock(version_id)
+    require(version, VersionState.PENDING)
+    sealing.put(place_of(version), credential.material, now=now)
     version.remote_id, version.remote = credential.remote_id, dict(credential.remote)
     version.public, version.expires_at = dict(credential.public), credential.expires_at
     version.fingerprint = sealing.fingerprint(credential.material)
     version.issued_at = now
     version.save()
     fields = {"remote_id": version.remote_id, "provider": provider}
-    _record("version.issued", version, actor, now, fields, version.request_id)
+    record("version.issued", version, actor, now, fields, version.request_id)
     return version
 
 
@@ -155,10 +151,10 @@ def promote(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
 
     A version that is current already is returned as it is. Raises WrongState.
     """
-    version = _locked(version_id)
+    version = lock(version_id)
     if version.state == VersionState.CURRENT:
         return version
-    _require(version, VersionState.PENDING)
+    require(version, VersionState.PENDING)
     if version.issued_at is None:
         raise WrongState(f"Version {version.number} has no value yet, so it cannot be current.")
     before = version.key.versions.filter(state=VersionState.CURRENT).first()
@@ -168,7 +164,7 @@ def promote(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
     version.state, version.promoted_at = VersionState.CURRENT, now
     version.save(update_fields=["state", "promoted_at"])
     fields = {"remote_id": version.remote_id, "previous": before.number if before else None}
-    _record("version.promoted", version, actor, now, fields, version.request_id)
+    record("version.promoted", version, actor, now, fields, version.request_id)
     return version
 
 
@@ -177,10 +173,10 @@ def fall_back(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
 
     A version that is current already is returned as it is. Raises WrongState.
     """
-    version = _locked(version_id)
+    version = lock(version_id)
     if version.state == VersionState.CURRENT:
         return version
-    _require(version, VersionState.PREVIOUS)
+    require(version, VersionState.PREVIOUS)
     newer = version.key.versions.filter(state=VersionState.CURRENT).first()
     if newer is not None:
         newer.state = VersionState.PREVIOUS
@@ -188,7 +184,7 @@ def fall_back(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
     version.state = VersionState.CURRENT
     version.save(update_fields=["state"])
     fields = {"remote_id": version.remote_id, "previous": newer.number if newer else None}
-    _record("version.fell_back", version, actor, now, fields, version.request_id)
+    record("version.fell_back", version, actor, now, fields, version.request_id)
     return version
 
 
@@ -197,14 +193,14 @@ def note_suspended(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
 
     Written before the call, so that no version is off and nobody knows by whom. Raises WrongState.
     """
-    version = _locked(version_id)
-    _require(version, VersionState.PREVIOUS)
+    version = lock(version_id)
+    require(version, VersionState.PREVIOUS)
     return _suspend(version, now, "version.suspended", actor, now)
 
 
 def note_resumed(*, version_id: UUID, now: datetime, actor: Actor) -> Version:
     """Note that a version is not switched off at the provider any more. Idempotent."""
-    return _suspend(_locked(version_id), None, "version.resumed", actor, now)
+    return _suspend(lock(version_id), None, "version.resumed", actor, now)
 
 
 def _suspend(  # noqa: PLR0917 - private, and both callers pass all of it.
@@ -214,7 +210,7 @@ def _suspend(  # noqa: PLR0917 - private, and both callers pass all of it.
         return version
     version.suspended_at = at
     version.save(update_fields=["suspended_at"])
-    _record(event, version, actor, now, {"remote_id": version.remote_id}, version.request_id)
+    record(event, version, actor, now, {"remote_id": version.remote_id}, version.request_id)
     return version
 
 
@@ -222,13 +218,13 @@ def mark_revoked(
     *, version_id: UUID, cause: str, now: datetime, actor: Actor, request_id: UUID | None
 ) -> Version:
     """Note that the provider refuses this version from now on. Repeating it changes nothing."""
-    version = _locked(version_id)
+    version = lock(version_id)
     if version.state in _ENDED:
         return version
     version.state, version.revoked_at = VersionState.REVOKED, now
     version.save(update_fields=["state", "revoked_at"])
     fields = {"remote_id": version.remote_id, "cause": cause}
-    _record("version.revoked", version, actor, now, fields, request_id)
+    record("version.revoked", version, actor, now, fields, request_id)
     return version
 
 
@@ -239,16 +235,16 @@ def destroy(
 
     Raises WrongState for a version that may be in use.
     """
-    version = _locked(version_id)
+    version = lock(version_id)
     if version.state == VersionState.DESTROYED:
         return version
-    _require(version, VersionState.PENDING, VersionState.REVOKED)
-    place = _place(version)
+    require(version, VersionState.PENDING, VersionState.REVOKED)
+    place = place_of(version)
     names = sealing.fields(place)
     sealing.remove(place)
     version.state, version.destroyed_at = VersionState.DESTROYED, now
     version.save(update_fields=["state", "destroyed_at"])
-    _record("version.destroyed", version, actor, now, {"fields": names, "cause": cause}, request_id)
+    record("version.destroyed", version, actor, now, {"fields": names, "cause": cause}, request_id)
     return version
 
 
@@ -261,66 +257,10 @@ def open_material(
     NotVisible, WrongState, sealing.Unreadable, keyring.NoKey.
     """
     with transaction.atomic(durable=True):
-        version = _locked(version_id)
-        _require(version, *_OPENABLE)
-        place = _place(version)
+        version = lock(version_id)
+        require(version, *_OPENABLE)
+        place = place_of(version)
         fields = {"fields": sealing.fields(place), "purpose": purpose}
-        _record("secret.opened", version, actor, now, fields, None)
+        record("secret.opened", version, actor, now, fields, None)
     subject = subject_of(version)
     return sealing.take(place, actor=actor, subject=subject, now=now, purpose=purpose)
-
-
-def subject_of(version: Version) -> Subject:
-    """Return the key of a version as the ledger names it."""
-    return Subject("key", str(version.key_id), version.key.name)
-
-
-def place_of(version: Version) -> Place:
-    """Return where the values of a version lie."""
-    return _place(version)
-
-
-def _place(version: Version) -> Place:
-    return Place("key", version.key_id, version.number)
-
-
-def _locked_key(key_id: UUID) -> Key:
-    key = Key.objects.select_for_update(of=("self",)).filter(pk=key_id).first()
-    if key is None:
-        raise NotVisible(str(key_id))
-    return key
-
-
-def _locked(version_id: UUID) -> Version:
-    """Lock the key, then read the version: one order of locks everywhere, so no deadlock."""
-    found = Version.objects.filter(pk=version_id).values_list("key_id", flat=True).first()
-    if found is None:
-        raise NotVisible(str(version_id))
-    _locked_key(found)
-    return Version.objects.select_related("key").get(pk=version_id)
-
-
-def _require(version: Version, *states: VersionState) -> None:
-    if version.state not in states:
-        wanted = " or ".join(str(state.label) for state in states)
-        raise WrongState(
-            f"Version {version.number} is {VersionState(version.state).label}, not {wanted}."
-        )
-
-
-def _record(  # noqa: PLR0917 - private, and every caller passes all of it.
-    event: str,
-    version: Version,
-    actor: Actor,
-    now: datetime,
-    fields: Mapping[str, Any],
-    request_id: UUID | None,
-) -> None:
-    ledger.record(
-        event,
-        actor=actor,
-        subject=subject_of(version),
-        now=now,
-        fields={"number": version.number, **fields},
-        request_id=request_id,
-    )

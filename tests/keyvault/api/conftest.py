@@ -1,4 +1,4 @@
-"""Callers of the API: a client with a bearer token for every role."""
+"""Callers of the API: a client with a bearer token for every role; and a key that is rotated by token."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.test import Client
 
+from keyvault.dependents import services as dependents
+from keyvault.dependents.models import Health
+from keyvault.inventory.models import Key
+from keyvault.rotation.models import Rotation
 from tests.keyvault.actions.conftest import _registry, fake, house
 from tests.keyvault.agents import builders
 
 __all__ = ["_registry", "fake", "house"]
+
+ROTATIONS = "/keys/ledger-reader/rotations"
 
 
 @dataclass
@@ -59,3 +66,38 @@ def as_(cast):
 def bot(cast):
     """Return alice's agent."""
     return builders.agent(cast)
+
+
+@pytest.fixture
+def key(house) -> Key:
+    """A live key that alice owns and agents fetch."""
+    return house.pull()
+
+
+@pytest.fixture
+def reader(house, key, bot):
+    """alice's agent, which uses the key and reports what it has loaded."""
+    builders.granted(house.cast, bot, key)
+    with transaction.atomic():
+        dependents.register(
+            key=key,
+            name=bot.name,
+            agent_id=bot.pk,
+            health=Health.REPORTS,
+            now=house.now,
+            actor=builders.TESTS,
+        )
+    return bot
+
+
+def trigger(caller, *, status=201, **more):
+    answer = caller.post(ROTATIONS, {"reason": "ci", "deploy_id": "d-1"} | more)
+    assert answer.status_code == status, answer.content
+    return answer
+
+
+def running(house, caller) -> str:
+    """Return the id of a rotation that was triggered and has given out its new version."""
+    trigger(caller)
+    house.work()
+    return str(Rotation.objects.get().pk)

@@ -22,7 +22,7 @@ from keyvault.rotation import batches, progress
 from keyvault.rotation.models import Rotation, RotationBatch
 from keyvault.web import live
 from tests.keyvault.actions import rules
-from tests.keyvault.rotation.test_batches import batch, issued, limit, some, turn  # noqa: F401
+from tests.keyvault.rotation.batches.conftest import batch, issued, limit, some, turn  # noqa: F401
 from tests.keyvault.rotation.test_pages import text
 from tests.keyvault.vault.rows import WORKER
 

@@ -12,9 +12,10 @@ from uuid import uuid4
 import pytest
 from django.db import connection, transaction
 
+from approvals.ports import Subject
 from keyvault.audit.models import Event
 from keyvault.findings import selectors as findings
-from keyvault.vault import sealing, services
+from keyvault.vault import sealing, services, steps
 from keyvault.vault.models import Sealed
 from keyvault.vault.sealing import Place, Unreadable
 from tests.keyvault.vault import rows
@@ -86,7 +87,7 @@ def test_r2_swapped_rows_never_open_and_are_recorded(swap, cast, key, where, now
         other = live_version(key, uuid4(), now, "canary-two", "r2")
     if swap == "fields":
         with transaction.atomic():
-            place = services.place_of(one)
+            place = steps.place_of(one)
             sealing.put(
                 place, credential(password="canary-one", pin="canary-two").material, now=now
             )
@@ -123,7 +124,7 @@ def test_r3_a_damaged_row_is_refused_whole(key, now):
         sealing.take(
             place,
             actor=WORKER,
-            subject=services.Subject("key", str(key.pk), "k"),
+            subject=Subject("key", str(key.pk), "k"),
             now=now,
             purpose="test",
         )

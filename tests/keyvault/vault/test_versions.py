@@ -9,7 +9,7 @@ from approvals.ports import NotVisible
 from keyvault.audit.models import Event
 from keyvault.vault import selectors, services
 from keyvault.vault.models import Sealed, Version, VersionState
-from keyvault.vault.services import WrongState
+from keyvault.vault.steps import WrongState
 from tests.keyvault.vault.rows import WORKER, credential, live_version
 
 pytestmark = pytest.mark.django_db
