@@ -22,7 +22,7 @@ from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
 from keyvault.actions import about_connections, about_keys, connection_plan, key_plan, trial_plan
 from keyvault.actions.trial_plan import BadOptions
-from keyvault.connections import selectors, trials, trying
+from keyvault.connections import renewals, selectors, trials, trying
 from keyvault.connections.models import Connection, Trial, TrialState
 from keyvault.connections.trials import NotTriable
 from keyvault.providers.base import Misconfigured
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["BadOptions", "NotTriable", "TryConnection", "ask", "plan"]
 
 JSON = Any
-_AGAIN_S = 1.0
+_AGAIN_S, _BUSY_S = 1.0, 5.0
 
 
 @ports.register
@@ -113,10 +113,7 @@ class TryConnection:
         trial = trials.of_request(request_id) or self._begin(request_id, run)
         run.reached("try:begun")
         if trial.is_open:
-            if refusal := self._why_not(trial, request_id):
-                trying.give_up(trial, refusal, run)
-            else:
-                trying.work_on(trial, run)
+            self._go_on(trial, request_id, run)
         if trial.is_open:
             # Somebody has moved it meanwhile; the next look sees where it is.
             raise ports.Later(_AGAIN_S)
@@ -140,6 +137,10 @@ class TryConnection:
         return reverse("connection-try", args=[self._row().slug])
 
     def _begin(self, request_id: UUID, run: Run) -> Trial:
+        renewal = renewals.open_of(self.connection_id)
+        if renewal is not None and renewal.held_at is None:
+            # It takes seconds, and says nothing about what was approved.
+            raise ports.Later(_BUSY_S)
         try:
             with transaction.atomic(durable=True):
                 run.fence()
@@ -154,14 +155,22 @@ class TryConnection:
         except NotTriable as error:
             raise ports.CannotExecute("wrong_state", str(error)) from error
 
-    def _why_not(self, trial: Trial, request_id: UUID) -> str:
-        """Return what has changed since it was asked, so that it must not go on; or nothing.
+    def _go_on(self, trial: Trial, request_id: UUID, run: Run) -> None:
+        """Do the work, unless something has changed since it was asked.
 
         A run that is taken up again renders no plan, so the server is looked at by itself.
         """
         row = trial.connection
         if requests.plan_of(request_id)["body"]["server"] != about_keys.server(row)["server"]:
-            return f"{row.title} leads to another server than the one approved."
+            moved = f"{row.title} leads to another server than the one approved."
+            trying.give_up(trial, moved, run, is_within_reach=False)
+        elif refusal := self._taken(row):
+            trying.give_up(trial, refusal, run)
+        else:
+            trying.work_on(trial, run)
+
+    def _taken(self, row: Connection) -> str:
+        """Return why the settings cannot be tried by now; nothing where they can."""
         try:
             return trial_plan.taken(row, self.options)
         except UnknownKind:

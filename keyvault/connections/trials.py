@@ -31,6 +31,7 @@ from keyvault.providers.base import Recovery, Shape
 RUNNER = Actor("system", "trial", "Test run")
 # What such an attempt leaves cannot be told from what others made, so that no look ends it.
 _UNLISTED = (Recovery.NONE, Recovery.DIFF)
+_LEFT_MAX = 300
 _WAYS: Mapping[TrialState, frozenset[TrialState]] = {
     TrialState.PLANNED: frozenset({TrialState.CALLING, TrialState.FAILED}),
     # Back to the plan only where nothing is left.
@@ -167,11 +168,11 @@ def give_up(
 ) -> None:
     """End a test run that has failed, in the caller's transaction; tell of what may be left.
 
-    left: the provider's id of it, where that is known. is_proved: whether a look at the
-    provider shows that it has ended. Raises WrongMoment.
+    left: the provider's id of it, where that is known. is_proved: whether a look of the
+    inventory shows that it has ended. Raises WrongMoment.
     """
     is_clean = trial.state == TrialState.PLANNED
-    left = "" if is_clean else left or trial.tags[-1]
+    left = "" if is_clean else (left or trial.tags[-1])[:_LEFT_MAX]
     _move(trial, TrialState.FAILED, sentence, now=now, left_behind=left)
     if left:
         _tell(trial, left, now=now, is_proved=is_proved)

@@ -49,12 +49,15 @@ def work_on(trial: Trial, run: Run) -> None:
         give_up(trial, stop.sentence, run)
 
 
-def give_up(trial: Trial, sentence: str, run: Run) -> None:
-    """End an open test run without a call to the provider. Outermost. Raises LostClaim."""
+def give_up(trial: Trial, sentence: str, run: Run, *, is_within_reach: bool = True) -> None:
+    """End an open test run without a call to the provider. Outermost. Raises LostClaim.
+
+    is_within_reach: whether the inventory looks where something may have been left.
+    """
     try:
         with transaction.atomic(durable=True):
             run.fence()
-            trials.give_up(trial, sentence, now=run.now)
+            trials.give_up(trial, sentence, now=run.now, is_proved=is_within_reach)
     except trials.WrongMoment:
         # The clock was faster.
         trial.refresh_from_db()
@@ -230,8 +233,8 @@ def _cleaned(work: Work, found: list[str]) -> str:
     if work.issued is not None:
         return f"{work.issued.remote_id} was ended."
     if not found:
-        return "The answer was lost and nothing was found; the inventory keeps looking."
-    return f"The answer was lost; {len(found)} left behind and ended: {', '.join(found)}."
+        return "The attempt before has left nothing; the inventory keeps looking."
+    return f"The attempt before had left {', '.join(found)}."
 
 
 def _after_failure(work: Work, stop: Unfinished) -> None:

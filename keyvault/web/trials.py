@@ -75,8 +75,15 @@ def section(person: User, row: Any, *, now: datetime) -> dict[str, Any]:  # noqa
 
 
 def _steps(trial: Any) -> list[dict[str, str]]:  # noqa: ANN401 - views import no tables.
-    """Return the newest steps of a test run, in order, in words."""
-    return [{**step, "label": str(Step(step["step"]).label)} for step in trial.steps[-_MOST_STEPS:]]
+    """Return the newest steps of a test run, in order, in words; its end is told above them."""
+    return [
+        {
+            "label": str(Step(step["step"]).label),
+            "outcome": step["outcome"],
+            "sentence": "" if step["sentence"] == trial.sentence else step["sentence"],
+        }
+        for step in trial.steps[-_MOST_STEPS:]
+    ]
 
 
 def _next(trial: Any) -> str:  # noqa: ANN401 - views import no tables.

@@ -12,12 +12,13 @@ from django.db import transaction
 
 from approvals import queue, services
 from approvals.models import Job, Policy, Request
-from approvals.ports import CannotExecute, NotVisible
+from approvals.ports import CannotExecute, Later, NotVisible
 from keyvault.actions import about_keys, defaults, try_connection
 from keyvault.actions.try_connection import TryConnection
 from keyvault.audit.models import Event
 from keyvault.connections import trial_work, trials
-from keyvault.connections.models import Connection, Trial
+from keyvault.connections.models import Connection, Renewal, Trial
+from keyvault.findings.models import Finding
 from keyvault.providers import base
 from keyvault.providers.base import Capabilities, Field, Recovery, Shape
 from tests.keyvault.actions.conftest import EVERYWHERE
@@ -254,8 +255,9 @@ def test_a_connection_that_leads_elsewhere_meanwhile_is_not_called(house, ask):
     request.refresh_from_db()
     assert (request.state, trial.state) == ("failed", "failed")
     assert "another server" in trial.sentence
-    assert trial.left_behind
     assert len(house.fake.calls) == calls
+    # No look at the server of now says anything about the one of before.
+    assert Finding.objects.get(detail=trial.left_behind).kind == "unanswered"
 
 
 def test_a_change_of_the_connection_before_its_start_stops_it(house, ask):
@@ -268,6 +270,24 @@ def test_a_change_of_the_connection_before_its_start_stops_it(house, ask):
     request.refresh_from_db()
     assert request.state == "invalidated"
     assert not Trial.objects.exists()
+
+
+def test_one_waits_for_a_renewal_that_is_at_work(house, ask):
+    request = ask(EVERYWHERE)
+    action = TryConnection.from_payload(request.payload)
+    row = Connection.objects.get(slug=EVERYWHERE)
+    renewal = Renewal.objects.create(
+        connection=row, request_id=row.pk, started_by="Schedule", number=2, created_at=house.now
+    )
+    run = Claims(house.now, request.pk)
+    with pytest.raises(Later):
+        action.execute(request_id=request.pk, run=run.claim())
+    Renewal.objects.update(held_at=house.now)
+    with pytest.raises(CannotExecute, match="being renewed"):
+        action.execute(request_id=request.pk, run=run.claim())
+    renewal.delete()
+
+    assert action.execute(request_id=request.pk, run=run.claim()).facts["Connection"] == EVERYWHERE
 
 
 def test_a_request_that_ends_undone_ends_its_test_run(house, ask):

@@ -212,7 +212,7 @@ def test_after_a_lost_answer_what_is_there_is_ended_and_it_begins_anew(fake, beg
     assert (trial.state, trial.attempt, len(trial.tags)) == ("passed", 2, 2)
     assert ("create", "again") in told(trial)
     assert ("clean", "ok") in told(trial)
-    assert "left behind and ended" in str(trial.steps)
+    assert "The attempt before had left" in str(trial.steps)
     assert fake.alive() == []
 
 
