@@ -43,6 +43,7 @@ from keyvault.actions import (
     revoke_key,
     rotate_key,
     rotate_keys,
+    try_connection,
 )
 from keyvault.agents.directory import Directory
 from keyvault.audit import checkpoints, ledger, verifications
@@ -97,6 +98,7 @@ __all__ = [
     "rotate_key",
     "rotate_keys",
     "rotation",
+    "try_connection",
     "verifications",
 ]
 

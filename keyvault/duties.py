@@ -24,7 +24,7 @@ from keyvault.accounts import tidying
 from keyvault.agents import tidying as agents
 from keyvault.audit import checkpoints, denials, sequencer
 from keyvault.audit.reads import days, segments
-from keyvault.connections import reconcile, renewals_due
+from keyvault.connections import reconcile, renewals_due, trials
 from keyvault.invalidation import services as invalidation
 from keyvault.leases import sweep as leases
 from keyvault.rotation import news
@@ -72,6 +72,7 @@ def all_duties(relay: Relay) -> tuple[Duty, ...]:
         Duty("days of reads", 19, 600.0, lambda: days.keep(timezone.now())),
         Duty("rotations", 11, 5.0, lambda: rotations.run(timezone.now())),
         Duty("admin credentials", 23, 60.0, lambda: renewals_due.run(timezone.now())),
+        Duty("test runs", 27, 60.0, lambda: trials.look_after(timezone.now())),
         Duty("leases", 24, 1.0, lambda: leases.run(timezone.now())),
         Duty("awaited proofs", 25, 1.0, news.hasten),
         Duty("usage", 10, 5.0, usage_reads.roll_up),

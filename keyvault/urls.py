@@ -12,6 +12,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("keyvault.web.trusts")),
     path("", include("keyvault.web.connections")),
     path("", include("keyvault.web.renewals")),
+    path("", include("keyvault.web.trials")),
     path("", include("approvals.urls")),
     path("", include("keyvault.web.signin")),
     path("", include("keyvault.web.setup")),

@@ -247,6 +247,18 @@ POLICIES: tuple[Mapping[str, JSON], ...] = (
         "solo": [ADMINISTRATORS],
     },
     {
+        # It makes nothing that is kept and asks for nothing that is in use.
+        "name": "Test runs of Connections that serve protected environments",
+        "scope": {"kind": ["connection.try"], "protected": ["yes"]},
+        "stages": [_ANOTHER_ADMINISTRATOR],
+        "solo": [ADMINISTRATORS],
+    },
+    {
+        "name": "Test runs of Connections elsewhere",
+        "scope": {"kind": ["connection.try"], "protected": ["no"]},
+        "auto": "approve",
+    },
+    {
         "name": "Connections of protected environments",
         "scope": {"kind": ["connection.change"], "protected": ["yes"]},
         "stages": [_ANOTHER_ADMINISTRATOR, {"name": "Security", "groups": [SECURITY]}],

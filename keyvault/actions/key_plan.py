@@ -48,7 +48,7 @@ def changes(
     """Return the rows of the plan; nothing exists yet, so the middle column is empty."""
     slug, warning = about_keys.environment_line(environment)
     return (
-        *_place(declared, connection),
+        *place(connection, declared.options),
         Change("Environment", "", slug, warning),
         Change("Owner", "", str(owner)),
         Change("Backup owner", "", str(backup) if backup else about_keys.NONE, _alone(backup)),
@@ -76,19 +76,20 @@ def server(connection: Connection) -> tuple[str, ...]:
     )
 
 
-def _place(declared: Declaration, connection: Connection) -> list[Change]:
+def place(connection: Connection, options: Mapping[str, str]) -> list[Change]:
+    """Return the rows of a plan that say where a credential is made, and with which settings."""
     provider = registry.provider(connection.provider)
     rows = [
         Change("Provider", "", provider.title),
         Change("Connection", "", f"{connection.title} ({connection.slug})"),
         Change("Server", "", server(connection)),
     ]
-    if names := foreseen(connection, declared.options):
+    if names := foreseen(connection, options):
         rows.append(Change("Accounts made there", "", names))
     rows += [
-        Change(field.label, "", declared.options[field.name])
+        Change(field.label, "", options[field.name])
         for field in provider.options_schema
-        if declared.options.get(field.name)
+        if options.get(field.name)
     ]
     return rows
 

@@ -199,26 +199,33 @@ def _calendar(declared: Declaration, allowed: limits.Limits) -> dict[str, str]:
 
 def _options(declared: Declaration) -> dict[str, str]:
     try:
-        where = connection(declared.connection)
-        fields = registry.provider(where.provider).options_schema
+        return option_faults(connection(declared.connection), declared.options)
     except (NotVisible, registry.UnknownKind):
         return {"connection": "Choose one of the Connections."}
+
+
+def option_faults(where: Connection, options: Mapping[str, str]) -> dict[str, str]:
+    """Return what is wrong with the settings of one credential at a Connection, by field.
+
+    Raises registry.UnknownKind.
+    """
+    fields = registry.provider(where.provider).options_schema
     errors = {}
     for field in fields:
-        value = declared.options.get(field.name, "")
+        value = options.get(field.name, "")
         if field.required and not value:
             errors[f"option_{field.name}"] = f"{field.label} is needed."
         elif field.choices and value and value not in {choice for choice, _ in field.choices}:
             errors[f"option_{field.name}"] = f"{field.label} is one of the listed values."
-    if set(declared.options) - {field.name for field in fields}:
+    if set(options) - {field.name for field in fields}:
         errors["connection"] = "This Connection does not take all of these settings."
-    return errors or _unworkable(where, declared)
+    return errors or _unworkable(where, options)
 
 
-def _unworkable(where: Connection, declared: Declaration) -> dict[str, str]:
+def _unworkable(where: Connection, options: Mapping[str, str]) -> dict[str, str]:
     """Say what the provider refuses now, rather than after people have signed."""
     try:
-        key_plan.foreseen(where, declared.options)
+        key_plan.foreseen(where, options)
     except Misconfigured as error:
         return {"options": str(error)}
     return {}

@@ -20,11 +20,10 @@ from approvals import selectors as requests
 from approvals.ports import Change, Outcome, Plan, RiskPoint, Run, Subject
 from keyvault.accounts import selectors as people
 from keyvault.accounts.models import User
-from keyvault.actions import about_keys, connection_plan
+from keyvault.actions import about_connections, about_keys, connection_plan
 from keyvault.connections import renewals, selectors
 from keyvault.connections.models import Connection
 from keyvault.connections.renewals import NotRenewable
-from keyvault.inventory import selectors as inventory
 
 if TYPE_CHECKING:
     from approvals.models import Request
@@ -67,21 +66,11 @@ class RenewConnection:
 
     def attributes(self) -> Mapping[str, frozenset[str]]:
         """Return what policies match on; one that serves everywhere counts as protected."""
-        row = self._row()
-        reached = [row.environment] if row.environment else inventory.environments()
-        is_protected = any(found.protected for found in reached)
-        return {
-            "environment": frozenset({found.slug for found in reached}),
-            "protected": frozenset({"yes" if is_protected else "no"}),
-            "provider": frozenset({row.provider}),
-        }
+        return about_connections.attributes(self._row())
 
     def people(self, role: str) -> frozenset[UUID]:
         """Return the team that looks after the Connection; nobody owns one alone."""
-        row = self._row()
-        if role != "owner_team" or row.team is None:
-            return frozenset()
-        return about_keys.members(row.team.team.slug)
+        return about_connections.people(self._row(), role)
 
     def visible_to(self, person_id: UUID) -> bool:
         """Let administrators and auditors see the request."""
@@ -118,12 +107,11 @@ class RenewConnection:
     def risk(self) -> Sequence[RiskPoint]:
         """Return what makes it risky."""
         count = selectors.live_key_count(self.connection_id)
-        points = [
-            RiskPoint(10, "Admin credential", f"{count} keys are created and ended through it.")
+        evidence = f"{count} keys are created and ended through it."
+        return [
+            RiskPoint(10, "Admin credential", evidence),
+            *about_connections.protected_risk(self._row()),
         ]
-        if "yes" in self.attributes()["protected"]:
-            points.append(RiskPoint(10, "Protected environment", "It serves a protected one."))
-        return points
 
     def execute(self, *, request_id: UUID, run: Run) -> Outcome:
         """Begin the renewal. Idempotent on `request_id`."""

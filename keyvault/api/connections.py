@@ -14,12 +14,12 @@ from keyvault.accounts import gates, selectors
 from keyvault.api import pages, schemas
 from keyvault.api.principals import caller
 from keyvault.api.schemas import Out
-from keyvault.connections import renewals
+from keyvault.connections import renewals, trials
 from keyvault.connections import selectors as connections
 from keyvault.inventory import keyset
 
 if TYPE_CHECKING:
-    from keyvault.connections.models import Connection, Renewal
+    from keyvault.connections.models import Connection, Renewal, Trial
 
 ORDER = keyset.Order("keyvault.api.connections.cursor")
 READERS = ("administrators", "auditors", "responders")
@@ -52,6 +52,31 @@ class AdminCredential(Out):
     renewal: RenewalOut | None = Field(description="The newest renewal, if there was one.")
 
 
+class StepOut(Out):
+    """One step of a test run."""
+
+    step: str = Field(
+        description="check, prepare, create, validate, find, revoke, refuse, gone or clean."
+    )
+    outcome: str = Field(description="ok, again (a later try follows) or failed.")
+    sentence: str
+    at: datetime
+
+
+class TestRunOut(Out):
+    """One test run: a throwaway credential that was made, tried and ended. Its value is nowhere."""
+
+    id: UUID
+    request_id: UUID
+    state: str = Field(description="planned, calling, passed or failed.")
+    started_by: str
+    sentence: str
+    left_behind: str = Field(description="What it could not end at the provider, if anything.")
+    steps: list[StepOut]
+    created_at: datetime
+    ended_at: datetime | None
+
+
 class ConnectionOut(Out):
     """One Connection. Servers and settings are shown on its page alone."""
 
@@ -65,6 +90,7 @@ class ConnectionOut(Out):
     checked_at: datetime | None
     problems: list[str]
     admin_credential: AdminCredential
+    test_run: TestRunOut | None = Field(description="The newest test run, if there was one.")
 
 
 class ConnectionList(Out):
@@ -87,14 +113,15 @@ def list_connections(request: HttpRequest, query: Query[ConnectionsQuery]) -> Co
     if not selectors.has_role(caller(request).person, *READERS):
         raise gates.MissingRight(READERS)
     page = keyset.cut(connections.counted(), ORDER, size=query.limit, after=query.cursor)
-    newest = renewals.newest([row.pk for row in page.rows])
+    ids = [row.pk for row in page.rows]
+    renewed, tried = renewals.newest(ids), trials.newest(ids)
     return ConnectionList(
-        items=[_shape(row, newest.get(row.pk)) for row in page.rows],
+        items=[_shape(row, renewed.get(row.pk), tried.get(row.pk)) for row in page.rows],
         next_cursor=page.after or None,
     )
 
 
-def _shape(row: Connection, renewal: Renewal | None) -> ConnectionOut:
+def _shape(row: Connection, renewal: Renewal | None, trial: Trial | None) -> ConnectionOut:
     days = timedelta(days=row.renew_days) if row.renew_days else None
     return ConnectionOut(
         id=row.pk,
@@ -115,4 +142,5 @@ def _shape(row: Connection, renewal: Renewal | None) -> ConnectionOut:
             due_at=row.credential_at + days if days and row.credential_at else None,
             renewal=RenewalOut.model_validate(renewal) if renewal else None,
         ),
+        test_run=TestRunOut.model_validate(trial) if trial else None,
     )

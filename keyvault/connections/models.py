@@ -212,6 +212,73 @@ class Renewal(models.Model):
         return self.state not in RENEWAL_ENDS
 
 
+class TrialState(models.TextChoices):
+    """PLANNED has left nothing at the provider; while CALLING something may be there.
+
+    PASSED has ended what it made and proved it. FAILED says why in `sentence`, and what
+    may still be there in `left_behind`.
+    """
+
+    PLANNED = "planned", "Planned"
+    CALLING = "calling", "Under way"
+    PASSED = "passed", "Passed"
+    FAILED = "failed", "Failed"
+
+
+TRIAL_ENDS = (TrialState.PASSED, TrialState.FAILED)
+
+
+class Trial(models.Model):
+    """One test run of a Connection: a throwaway credential that is made, tried and ended.
+
+    Its value is nowhere: it lives in the memory of the worker that makes it. `tags` names
+    every attempt at the provider, the newest last, each written before its call; `plan` is
+    the newest one's public part. `steps` tells what was done, in order.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    connection = models.ForeignKey(Connection, models.PROTECT, related_name="trials")
+    request_id = models.UUIDField(unique=True)
+    started_by = models.CharField(max_length=200)
+    options = models.JSONField(default=dict)
+    tags = ArrayField(models.CharField(max_length=120), default=list)
+    attempt = models.PositiveIntegerField(default=1)
+    plan = models.JSONField(default=dict)
+    state = models.CharField(max_length=10, choices=TrialState, default=TrialState.PLANNED)
+    steps = models.JSONField(default=list)
+    sentence = models.TextField(blank=True)
+    left_behind = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-created_at", "id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["connection"],
+                condition=~Q(state__in=["passed", "failed"]),
+                name="trial_one_open_per_connection",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=TrialState.values), name="trial_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["passed", "failed"], ended_at__isnull=False)
+                | (~Q(state__in=["passed", "failed"]) & Q(ended_at=None)),
+                name="trial_ended_has_date",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.state} trial of {self.connection_id}"
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether it has not come to its end."""
+        return self.state not in TRIAL_ENDS
+
+
 class AdoptionState(models.TextChoices):
     """WAITING lies sealed for a decision, TAKEN lives as a version, DROPPED is deleted."""
 

@@ -17,7 +17,7 @@ from django.db import transaction
 from approvals import queue
 from approvals.ports import Actor, Run, Unfinished
 from keyvault.audit import ledger
-from keyvault.connections import attempts, calls, places, schedule, shadows
+from keyvault.connections import attempts, calls, places, schedule, shadows, trials
 from keyvault.connections.comparing import Comparison, Standing, compare
 from keyvault.connections.context import Reach, reach, subject_of
 from keyvault.connections.models import Attempt, AttemptState, Connection
@@ -80,7 +80,8 @@ def _compare(reached: Reach[Provider]) -> Comparison | None:
     found = _listing(reached)
     tags = [key.tag for key in found if key.tag]
     rows = attempts.by_tags(reached.connection.pk, tags)
-    return compare(found, standings=_standings(list(rows.values())), believed=believed)
+    standings = _standings(list(rows.values())) | trials.standings(reached.connection.pk, tags)
+    return compare(found, standings=standings, believed=believed)
 
 
 def _believed(connection: Connection) -> dict[str, Version]:

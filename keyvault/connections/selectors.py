@@ -68,6 +68,13 @@ def counted() -> QuerySet[Connection]:
     return _all().annotate(live_count=alive, name=F("slug"))
 
 
+def at_same_server(connection: Connection) -> Sequence[Connection]:
+    """Return the Connections that lead where this one does, itself among them."""
+    server = places.leads_to(connection)
+    rows = _all().filter(provider=connection.provider)
+    return [row for row in rows if places.leads_to(row) == server]
+
+
 def choices(person: User) -> Sequence[Connection]:
     """Return the Connections at which a person may ask for a key: all whose provider is loaded.
 

@@ -170,6 +170,12 @@ def by_request(request_id: UUID) -> Key | None:
     return Key.objects.filter(request_id=request_id).first()
 
 
+def reserving_at(connection_ids: Collection[UUID]) -> Sequence[Key]:
+    """Return the keys that have, or are to have, something at one of some Connections."""
+    rows = Key.objects.filter(connection_id__in=connection_ids, released_at=None)
+    return list(rows.exclude(state=KeyState.REVOKED).select_related("connection"))
+
+
 def fetched(person: User) -> QuerySet[Key]:
     """Return the live keys that a person may see and that agents fetch by API, by name."""
     keys = access.visible_keys(person).filter(state=KeyState.LIVE)

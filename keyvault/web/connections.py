@@ -24,7 +24,7 @@ from keyvault.dependents import selectors as dependents
 from keyvault.findings import selectors as findings
 from keyvault.inventory import access
 from keyvault.rotation import selectors as rotations
-from keyvault.web import renewals
+from keyvault.web import renewals, trials
 from keyvault.web.connection_forms import ConnectionForm, HandForm
 
 UNPROCESSABLE, TOO_MANY = 422, 429
@@ -77,6 +77,7 @@ def connection(request: HttpRequest, slug: str) -> HttpResponse:
         "takes_listed": _takes_listed(row),
         "asked_ids": adopting.taken_ids(row.pk),
         **renewals.section(row, now=frame["now"]),
+        **trials.section(person, row, now=frame["now"]),
     }
     return render(request, "keyvault/connections/connection.html", context)
 

@@ -16,16 +16,15 @@ from keyvault.connections import minting
 from keyvault.connections import selectors as connections
 from keyvault.inventory import calendars, naming, selectors
 from keyvault.inventory.declaration import Declaration
+from keyvault.web.option_forms import OPTION, option_fields, typed_options
 
 if TYPE_CHECKING:
     from django.http import QueryDict
 
     from keyvault.accounts.models import User
     from keyvault.connections.models import Connection
-    from keyvault.providers.base import Field
 
 _T = TypeVar("_T")
-OPTION = "option_"
 REASON_MAX = 4000
 DAYS_MAX = 3650
 _DRAFT_SALT = "keyvault.web.key_forms.draft"
@@ -125,8 +124,7 @@ class KeyForm(forms.Form):
         self.person, self.connection = person, connection
         self.options = tuple(connections.options_schema(connection.provider))
         proposed = connections.proposed_options(connection, "")
-        for field in self.options:
-            self.fields[OPTION + field.name] = _field(field, proposed.get(field.name, ""))
+        self.fields |= option_fields(self.options, proposed)
         self._choose("team", [(team.slug, team.title) for team in new_key.teams(person)])
         others = [(str(other.pk), str(other)) for other in new_key.backups(person)]
         self._choose("backup_owner", [("", "Nobody"), *others])
@@ -192,7 +190,6 @@ class KeyForm(forms.Form):
         data = self.cleaned_data
         given = {name: data[name] for name in _COPIED if data.get(name)}
         name = given.get("name", _UNNAMED)
-        options = {field.name: str(data.get(OPTION + field.name) or "") for field in self.options}
         backup = data.get("backup_owner")
         return Declaration(
             **{"title": name, "environment": "", "team": "", "purpose": ""}
@@ -200,7 +197,7 @@ class KeyForm(forms.Form):
             | {"name": name, "external_input": bool(data.get("external_input"))},
             connection=self.connection.slug,
             calendar=_calendar(data.get("calendar_day"), data.get("calendar_time")),
-            options={key: value for key, value in options.items() if value},
+            options=typed_options(self.options, data),
             backup_owner=UUID(backup) if backup else None,
         )
 
@@ -269,22 +266,6 @@ def _environments(connection: Connection) -> list[tuple[str, str]]:
     if connection.environment is not None:
         rows = rows.filter(pk=connection.environment.pk)
     return [(row.slug, f"{row.title}, protected" if row.protected else row.title) for row in rows]
-
-
-def _field(field: Field, proposed: str) -> forms.Field:
-    """Return the form field for one setting; left empty, it takes what the provider proposes."""
-    more: dict[str, Any] = {
-        "label": field.label,
-        "help_text": field.help,
-        "required": field.required and not proposed,
-        "initial": proposed or field.default or None,
-    }
-    if field.kind == "choice":
-        return forms.ChoiceField(choices=field.choices, **more)
-    if field.kind == "number":
-        return forms.IntegerField(min_value=0, **more)
-    widget = forms.Textarea(attrs={"rows": 3}) if field.kind == "longtext" else forms.TextInput
-    return forms.CharField(max_length=REASON_MAX, widget=widget, **more)
 
 
 def _spoken(read: Callable[[str], _T], text: str) -> _T:

@@ -25,6 +25,7 @@ from keyvault.actions import (
     revoke_key,
     rotate_key,
     rotate_keys,
+    try_connection,
 )
 from keyvault.inventory import selectors
 from keyvault.inventory.selectors import Filters
@@ -54,6 +55,7 @@ REFUSALS = (
     rotate_keys.NotRotatable,
     finish_rotation.NotHeld,
     renew_connection.NotRenewable,
+    try_connection.NotTriable,
     NoPolicy,
     services.Denied,
 )

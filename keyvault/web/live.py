@@ -26,12 +26,13 @@ from keyvault.accounts import selectors as accounts
 from keyvault.agents.access import access_agent
 from keyvault.audit import selectors as ledger
 from keyvault.connections import selectors as connections
+from keyvault.connections import trials
 from keyvault.dependents import probes
 from keyvault.invalidation import selectors as invalidation
 from keyvault.inventory.access import access_key
 from keyvault.rotation import hurrying, progress
 from keyvault.rotation import selectors as rotations
-from keyvault.web import trust
+from keyvault.web import lookout, trust
 from keyvault.web.system import OPERATORS
 
 if TYPE_CHECKING:
@@ -132,6 +133,13 @@ def _batch_choices(ask: Ask) -> object:
     return progress.figures(found.pk).waiting > 0
 
 
+def _trials(ask: Ask) -> object:
+    if not accounts.has_role(ask.person, *lookout.WATCHERS):
+        raise NotVisible("trials")
+    rows = trials.history(connections.get(ask.name).pk)
+    return [(row.pk, row.state, row.attempt, len(row.steps)) for row in rows]
+
+
 TOPICS: dict[str, Callable[[Ask], object]] = {
     "queue": _queue,
     "mine": _mine,
@@ -142,6 +150,7 @@ TOPICS: dict[str, Callable[[Ask], object]] = {
     "rotation-choices": _choices,
     "batch": _batch,
     "batch-choices": _batch_choices,
+    "trials": _trials,
     "trust": _trust,
     "jobs": _jobs,
     "gateways": _gateways,

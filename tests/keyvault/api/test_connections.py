@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from django.db import transaction
 
-from keyvault.connections import renewals
+from keyvault.connections import renewals, trials
 from keyvault.connections.models import Connection
 from tests.keyvault.connections import fakes
 from tests.keyvault.vault.rows import WORKER
@@ -51,6 +51,32 @@ def test_what_was_never_renewed_says_so(house, as_, cast):
     for one in as_(cast.dave).get("/connections").json()["items"]:
         assert one["admin_credential"]["renewal"] is None
         assert one["admin_credential"]["renew_days"] is None
+
+
+def test_the_newest_test_run_is_told_with_its_steps(house, as_, cast, now):
+    where = Connection.objects.get(slug="orders")
+    for at in (now - timedelta(days=1), now):
+        request_id = uuid4()
+        with transaction.atomic():
+            made = trials.begin(
+                connection_id=where.pk,
+                request_id=request_id,
+                started_by="Frank",
+                options={},
+                actor=WORKER,
+                now=at,
+            )
+            trials.stepped(made, trials.Step.CHECK, outcome="failed", sentence="No right.", now=at)
+            trials.give_up(made, "No right.", now=at)
+
+    found = as_(cast.dave).get("/connections").json()["items"]
+
+    assert found[0]["test_run"] is None
+    told = found[1]["test_run"]
+    assert (told["request_id"], told["state"]) == (str(request_id), "failed")
+    assert (told["sentence"], told["left_behind"]) == ("No right.", "")
+    [step] = told["steps"]
+    assert (step["step"], step["outcome"], step["sentence"]) == ("check", "failed", "No right.")
 
 
 def test_the_list_is_walked_by_cursors(house, as_, cast):

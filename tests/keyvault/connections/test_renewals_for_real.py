@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
 import redis
 from django.db import connections, transaction
@@ -18,70 +15,12 @@ from keyvault.connections.models import Connection, Renewal
 from keyvault.crypto.secret import Secret
 from keyvault.findings.models import Finding
 from keyvault.vault import sealing
-from tests.contracts import servers
 from tests.keyvault.connections.fakes import Claims, Crash
-from tests.keyvault.vault import rows
+from tests.keyvault.connections.real import connect, place, postgresql_place, valkey_place, where
 from tests.keyvault.vault.rows import WORKER
 
+__all__ = ["place", "postgresql_place", "valkey_place", "where"]
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@dataclass
-class Place:
-    """A server whose admin belongs to one Connection."""
-
-    provider: str
-    config: dict[str, Any]
-    port: int
-    password: str
-    target: Any
-
-    def lets_in(self, word: str) -> bool:
-        """Say whether the server takes a password of the admin."""
-        try:
-            if self.provider == "postgresql":
-                psycopg.connect(self.target.dsn(self.target.admin, word)).close()
-            else:
-                client = redis.Redis(port=self.port, username=self.target.admin, password=word)
-                with client:
-                    client.execute_command("TIME")
-        except (psycopg.OperationalError, redis.AuthenticationError):
-            return False
-        return True
-
-
-@pytest.fixture
-def postgresql_place(tmp_path):
-    with servers.postgresql(tmp_path) as target:
-        config = {"user": target.admin, "database": "postgres", "tls": "disable"}
-        yield Place("postgresql", config, target.port, target.admin_password, target)
-
-
-@pytest.fixture
-def valkey_place(tmp_path):
-    with servers.valkey(tmp_path) as target:
-        config = {"user": target.admin, "tls": "off"}
-        yield Place("valkey", config, target.port, target.admin_password, target)
-
-
-@pytest.fixture(params=["postgresql_place", "valkey_place"])
-def place(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def where(cast, place):
-    made = rows.connection(
-        cast,
-        provider=place.provider,
-        config={"host": "127.0.0.1", "port": str(place.port), **place.config},
-        allowed_hosts=[f"127.0.0.1:{place.port}"],
-        credential_number=1,
-    )
-    with transaction.atomic():
-        admin = {"password": Secret.of(place.password)}
-        sealing.put(context.credential_place(made), admin, now=cast.now)
-    return made
 
 
 @pytest.fixture
@@ -178,16 +117,8 @@ def test_an_admin_that_was_locked_out_is_told_and_nothing_is_changed(place, wher
 
 def test_a_server_that_would_forget_it_is_not_given_a_new_one(valkey_place, cast, now):
     place = valkey_place
-    where = rows.connection(
-        cast,
-        provider="valkey",
-        config={"host": "127.0.0.1", "port": str(place.port), **place.config},
-        allowed_hosts=[f"127.0.0.1:{place.port}"],
-        credential_number=1,
-    )
+    where = connect(cast, place)
     with transaction.atomic():
-        admin = {"password": Secret.of(place.password)}
-        sealing.put(context.credential_place(where), admin, now=now)
         renewal = renewals.begin(
             connection_id=where.pk, request_id=uuid4(), started_by="F", actor=WORKER, now=now
         )
