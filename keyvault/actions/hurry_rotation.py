@@ -13,6 +13,7 @@ from uuid import UUID
 from approvals import selectors as requests
 from approvals import services
 from approvals.policy.rules import Auto
+from approvals.ports import NotVisible
 from keyvault.accounts.models import User
 from keyvault.actions import about_keys, many_keys, rotate_keys
 from keyvault.rotation import deciding, hurrying
@@ -43,6 +44,16 @@ def hurry(*, person: User, rotation_id: UUID, reason: str, now: datetime) -> Req
         deciding.hurry(person=person, rotation_id=rotation_id, reason=reason, now=now)
         return None
     for waiting in many_keys.asked(rotation.key_id):
-        if waiting.payload.get("trigger") == Trigger.INCIDENT:
+        is_incident = waiting.payload.get("trigger") == Trigger.INCIDENT
+        if is_incident and _is_seen(person, waiting):
             raise about_keys.AlreadyAsked("An incident has been asked already.", waiting.pk)
     return rotate_keys.ask(person=person, action=incident, now=now)
+
+
+def _is_seen(person: User, request: Request) -> bool:
+    """Say whether a person may see a request; that of others may concern keys that are hidden."""
+    try:
+        requests.access_request(person, request.pk)
+    except NotVisible:
+        return False
+    return True

@@ -117,12 +117,16 @@ class AsyncClient:
     async def lease(
         self, name: str, *, ttl_s: int = leases.USUAL_S, scopes: Sequence[str] = ()
     ) -> AsyncIterator[Value]:
-        """Hold a credential of a key for the length of the block."""
+        """Hold a credential of a key for the length of the block.
+
+        A return that fails is a warning: the lease ends by itself.
+        """
         held = await self.take_lease(name, ttl_s=ttl_s, scopes=scopes)
         try:
             yield held.value
         finally:
-            await self.return_lease(held)
+            with leases.left_to_lapse(held):
+                await self.return_lease(held)
 
     async def do(self, flow: Flow[T]) -> T:
         """Run a flow of the core to its end and return its result."""

@@ -113,12 +113,16 @@ class Client:
     def lease(
         self, name: str, *, ttl_s: int = leases.USUAL_S, scopes: Sequence[str] = ()
     ) -> Iterator[Value]:
-        """Hold a credential of a key for the length of the block."""
+        """Hold a credential of a key for the length of the block.
+
+        A return that fails is a warning: the lease ends by itself.
+        """
         held = self.take_lease(name, ttl_s=ttl_s, scopes=scopes)
         try:
             yield held.value
         finally:
-            self.return_lease(held)
+            with leases.left_to_lapse(held):
+                self.return_lease(held)
 
     def do(self, flow: Flow[T]) -> T:
         """Run a flow of the core to its end and return its result."""

@@ -28,7 +28,7 @@ def _due(now: datetime) -> list[Connection]:
     age = ExpressionWrapper(F("renew_days") * _DAY, output_field=DurationField())
     at_work = ~Q(renewals__state__in=RENEWAL_ENDS)
     lately = Connection.objects.filter(
-        Q(renewals__created_at__gt=now - _REST) | (Q(renewals__isnull=False) & at_work)
+        Q(renewals__ended_at__gt=now - _REST) | (Q(renewals__isnull=False) & at_work)
     )
     rows = Connection.objects.filter(renew_days__isnull=False, credential_at__lte=now - age)
     return [row for row in rows.exclude(pk__in=lately.values("pk")) if renewals.can_renew(row)]
@@ -61,7 +61,7 @@ def _require_unchanged(seen: Connection, locked: Connection) -> None:
 
 def _look_after(now: datetime) -> None:
     """Hold renewals whose job was given up, and ring for those that have none."""
-    held = {job.subject_id: job for job in queue.held() if job.kind == renewals.JOB}
+    held = {job.subject_id: job for job in queue.held(kind=renewals.JOB, limit=None)}
     waiting = {subject_id for subject_id, _ in queue.open_jobs(kind=renewals.JOB)}
     rows = Renewal.objects.exclude(state__in=RENEWAL_ENDS).filter(held_at=None)
     for renewal in rows.select_related("connection"):

@@ -92,7 +92,7 @@ class Key(models.Model):
     labels = ArrayField(models.CharField(max_length=40), default=list)
     lifetime_days = models.PositiveIntegerField()
     cadence_days = models.PositiveIntegerField()
-    calendar = models.CharField(max_length=10, blank=True)
+    calendar = models.CharField(max_length=10, blank=True, default="", db_default="")
     created_at = models.DateTimeField()
     live_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)

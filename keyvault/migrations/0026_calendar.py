@@ -12,11 +12,11 @@ PATTERN = (
 class Migration(migrations.Migration):
     dependencies = [("keyvault", "0025_pending_reads")]
     operations = [
+        # The database's default serves processes of the version before.
         migrations.AddField(
             "key",
             "calendar",
-            models.CharField(max_length=10, blank=True, default=""),
-            preserve_default=False,
+            models.CharField(max_length=10, blank=True, default="", db_default=""),
         ),
         migrations.AddConstraint(
             "key",

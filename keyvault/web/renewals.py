@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from approvals import selectors as approvals
+from approvals.ports import NotVisible
 from keyvault.accounts import gates, sessions
 from keyvault.accounts import selectors as people
 from keyvault.actions import renew_connection
@@ -84,11 +85,13 @@ def stop(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _decided(request: HttpRequest, slug: str, act: Callable[..., None], done: str) -> HttpResponse:
-    actor = people.actor(sessions.person(request))
+    actor, row = people.actor(sessions.person(request)), selectors.get(slug)
     try:
-        act(connection_id=selectors.get(slug).pk, actor=actor, now=timezone.now())
+        act(connection_id=row.pk, actor=actor, now=timezone.now())
     except renewals.WrongMoment as error:
         messages.error(request, str(error))
+    except NotVisible:
+        messages.error(request, "There is no renewal to decide about any more.")
     else:
         messages.success(request, done)
     return redirect("connection", slug)

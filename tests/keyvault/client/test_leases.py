@@ -85,6 +85,24 @@ def test_the_block_returns_it_also_when_the_run_fails(lends, connect):
     assert not asyncio.iscoroutinefunction(Blocking.lease)
 
 
+def test_a_return_that_fails_is_a_warning_and_no_failure_of_the_run(lends, connect):
+    face = connect()
+    lends.api[RETURN] = (503, {"detail": "Later."})
+    done = []
+
+    async def awaited():
+        async with face.client.lease("shop-repository"):
+            done.append("work")
+
+    def blocking():
+        with face.client.lease("shop-repository"):
+            done.append("work")
+
+    with pytest.warns(UserWarning, match="of shop-repository could not be returned, and ends by"):
+        blocking() if isinstance(face.client, Blocking) else face._run(awaited())
+    assert done == ["work"]
+
+
 def test_what_the_server_refuses_says_what_it_means(house, connect):
     face = connect()
     with pytest.raises(NotGranted):

@@ -92,6 +92,9 @@ def test_a_held_one_that_changed_nothing_is_stopped_from_the_page(frank, where, 
 
     assert Renewal.objects.get().state == "failed"
     assert "Without effect" in page(frank)
+    for again in ("stop", "again"):
+        answer = frank.post(f"/connections/orders/renewal/{again}/", follow=True)
+        assert "no renewal to decide about any more" in answer.content.decode()
 
 
 def test_what_may_have_been_called_offers_no_stop(frank, where, held):

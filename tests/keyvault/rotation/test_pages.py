@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from uuid import uuid4
 
 import pytest
 from django.db import transaction
@@ -252,6 +253,25 @@ def test_where_policy_asks_others_about_incidents_waiting_less_asks_them(
     assert Request.objects.filter(kind="key.rotate_many").count() == 1
     assert Rotation.objects.get(pk=rotation.pk).terms == rotation.terms
     assert not Event.objects.filter(event="rotation.hurried").exists()
+
+
+def test_the_incident_of_others_about_hidden_keys_stays_hidden(
+    owned, begin, work, alice, cast, settings
+):
+    judged_by(cast, stages=[{"name": "Security", "groups": [defaults.SECURITY]}])
+    settings.ROTATION_GRACE_SECONDS = 86_400
+    rotation = begin()
+    work(rotation)
+    hurry = reverse("rotation-hurry", args=[rotation.pk])
+    alice.post(hurry, {"reason": "It was in a log."})
+    others = Request.objects.get(kind="key.rotate_many")
+    others.payload["key_ids"].append(str(uuid4()))
+    Request.objects.filter(pk=others.pk).update(requester=cast.frank, payload=others.payload)
+
+    answer = alice.post(hurry, {"reason": "It was in a log."})
+
+    own = Request.objects.exclude(pk=others.pk).get(kind="key.rotate_many")
+    assert answer.url == reverse("request", args=[own.pk])
 
 
 def test_where_policy_forbids_incidents_nothing_waits_less(

@@ -48,10 +48,12 @@ def test_one_that_was_stopped_rests_for_a_day(fake, where, now):
     fake.fail("create_admin", base.Denied("No."))
     renewals_due.run(now)
     run(Renewal.objects.get(), now)
-    renewals.stop(connection_id=where.pk, actor=WORKER, now=now)
+    # It was held over a weekend before somebody stopped it.
+    stopped_at = now + timedelta(days=2)
+    renewals.stop(connection_id=where.pk, actor=WORKER, now=stopped_at)
 
-    assert renewals_due.run(now + timedelta(hours=23)) == 0
-    assert renewals_due.run(now + timedelta(hours=25)) == 1
+    assert renewals_due.run(stopped_at + timedelta(hours=23)) == 0
+    assert renewals_due.run(stopped_at + timedelta(hours=25)) == 1
 
 
 def test_a_job_that_was_given_up_holds_its_renewal_and_a_lost_one_is_rung_for(begin, where, now):
