@@ -14,7 +14,7 @@ from keyvault.connections import context
 from keyvault.connections.models import Connection
 from keyvault.crypto.secret import Secret
 from keyvault.inventory.models import Grant, Key
-from keyvault.leases import services, sweep
+from keyvault.leases import handover, services, sweep
 from keyvault.leases.models import Lease
 from keyvault.plugins.faults import FaultProxy
 from keyvault.vault import sealing
@@ -46,7 +46,7 @@ class Shop:
     def now(self) -> datetime:
         return self.house.now
 
-    def take(self, **more: Any) -> services.Lent:
+    def take(self, **more: Any) -> handover.Lent:
         return services.take(
             **{"token": self.token, "name": self.key.name, "now": self.now, **more}
         )

@@ -20,6 +20,7 @@ from keyvault.inventory.models import Grant
 from keyvault.leases import endings, services, sweep, withdrawing
 from keyvault.leases.models import Lease
 from keyvault.plugins.faults import Fault
+from keyvault.rooms import Room
 from tests import cast as people
 from tests.keyvault.agents import builders
 from tests.keyvault.agents.test_stops import act, stops
@@ -49,11 +50,27 @@ def test_a_return_that_the_provider_does_not_answer_is_gone_on_with_by_a_job(sho
     lent = shop.take()
     with shop.proxy.failing(Fault.LOSE_REQUEST, END):
         assert shop.give_back(lent.lease).state == "ending"
-    assert shop.proxy.hits
+        assert shop.proxy.hits == 1
+        assert shop.give_back(lent.lease).state == "ending"
+        assert shop.proxy.hits == 1, "to repeat it calls the provider no second time"
     assert (shop.living(), shop.sealed()) == (1, 1)
 
     Job.objects.update(due_at=shop.now)
     shop.work(after_s=31)
+
+    assert (shop.state(lent.lease), shop.living(), shop.sealed()) == ("returned", 0, 0)
+
+
+def test_a_return_that_finds_no_place_is_left_to_a_job_that_is_due_at_once(shop, monkeypatch):
+    lent = shop.take()
+    asked = len(shop.server.asked)
+    with monkeypatch.context() as patched:
+        patched.setattr(services, "room", Room(0))
+        assert shop.give_back(lent.lease).state == "ending"
+        assert shop.give_back(lent.lease).state == "ending"
+    assert len(shop.server.asked) == asked
+
+    shop.house.work()
 
     assert (shop.state(lent.lease), shop.living(), shop.sealed()) == ("returned", 0, 0)
 

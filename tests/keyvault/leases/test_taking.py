@@ -16,7 +16,7 @@ from keyvault.audit.models import Event
 from keyvault.connections import minting
 from keyvault.connections.minting import NotMinted
 from keyvault.inventory.models import Key
-from keyvault.leases import services, sweep
+from keyvault.leases import handover, services, sweep
 from keyvault.leases.models import Lease, LeaseState
 from keyvault.plugins.faults import Fault
 from keyvault.providers import registry
@@ -320,9 +320,9 @@ def _crash(monkeypatch, point: str) -> None:
     if point == "before the call":
         monkeypatch.setattr(minting, "mint", stop)
     elif point == "with the value in hand":
-        monkeypatch.setattr(services, "_hand_over", stop)
+        monkeypatch.setattr(handover, "hand_over", stop)
     else:
-        monkeypatch.setattr(services, "_open", stop)
+        monkeypatch.setattr(handover, "_open", stop)
 
 
 def test_an_answer_that_comes_after_the_sweep_is_ended_and_given_to_nobody(shop, monkeypatch):
