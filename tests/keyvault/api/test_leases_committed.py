@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 
 import pytest
 
+from keyvault.api import replays
 from keyvault.api.models import ApiReplay
 from keyvault.connections import minting
-from keyvault.leases import services
+from keyvault.inventory.models import Grant
+from keyvault.leases import handover, services
 from keyvault.leases.models import Lease
 from keyvault.rooms import Room
 from tests import races
@@ -46,3 +49,51 @@ def test_while_a_provider_hangs_others_are_refused_at_once_and_the_console_answe
     assert not ApiReplay.objects.exists(), "the key is free"
     assert Lease.objects.get().state == "open"
     assert caller.post("/leases", body(shop), **KEYED).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("status", "answered", "left"),
+    [(403, 409, "failed"), (429, 503, "failed"), (500, 503, "orphaned")],
+)
+def test_a_lease_that_was_not_minted_leaves_its_key_free(shop, caller, status, answered, left):
+    shop.server.fail(status)
+    refused = caller.post("/leases", body(shop), **KEYED)
+    assert (refused.status_code, Lease.objects.get().state) == (answered, left)
+    assert not ApiReplay.objects.exists()
+
+    again = caller.post("/leases", body(shop), **KEYED)
+
+    assert (again.status_code, again.json()["state"]) == (201, "open")
+    assert "Idempotent-Replay" not in again
+
+
+def test_a_right_that_went_while_the_provider_answered_leaves_the_key_free(
+    shop, caller, monkeypatch
+):
+    mint = minting.mint
+
+    def slow(**asked):
+        minted = mint(**asked)
+        Grant.objects.update(ended_at=shop.now)
+        return minted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(minting, "mint", slow)
+        assert caller.post("/leases", body(shop), **KEYED).status_code == 404
+    assert not ApiReplay.objects.exists()
+    Grant.objects.update(ended_at=None)
+
+    assert caller.post("/leases", body(shop), **KEYED).status_code == 201
+
+
+def test_a_call_that_broke_keeps_its_key_and_leads_to_the_list_of_leases(shop, caller, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(handover, "hand_over", lambda *_, **__: 1 / 0)
+        assert caller.post("/leases", body(shop), **KEYED).status_code == 500
+    ApiReplay.objects.update(created_at=shop.now - replays.PROMPT - timedelta(seconds=1))
+
+    again = caller.post("/leases", body(shop), **KEYED)
+
+    assert (again.status_code, kind_of(again)) == (409, "in-flight")
+    assert "List your leases before you ask again" in again.json()["detail"]
+    assert Lease.objects.get().state == "minting"
