@@ -270,6 +270,34 @@ def test_r63_what_the_provider_refuses_to_end_is_held_for_a_person_until_it_laps
     assert shop.sealed() == 0
 
 
+@pytest.mark.parametrize("state", [Job.State.READY, Job.State.HELD])
+def test_a_job_that_nobody_has_begun_is_called_off_when_its_lease_has_ended(shop, state):
+    lease = shop.take().lease
+    with shop.proxy.failing(Fault.LOSE_REQUEST, END):
+        shop.give_back(lease)
+    Job.objects.filter(kind=endings.JOB).update(state=state)
+
+    endings.finish(lease.pk, actor=endings.WORKER, now=shop.now)
+
+    assert shop.state(lease) == "returned"
+    job = Job.objects.get(kind=endings.JOB)
+    assert (job.state, job.code) == (Job.State.DONE, "cancelled")
+    assert not queue.held()
+
+
+def test_a_job_that_ends_its_lease_is_done_and_not_called_off(shop):
+    lease = shop.take().lease
+    with shop.proxy.failing(Fault.LOSE_REQUEST, END):
+        shop.give_back(lease)
+    Job.objects.filter(kind=endings.JOB).update(due_at=shop.now)
+
+    shop.work(after_s=31)
+
+    job = Job.objects.get(kind=endings.JOB)
+    assert (job.state, job.code) == (Job.State.DONE, "")
+    assert shop.state(lease) == "returned"
+
+
 def test_a_connection_that_was_led_elsewhere_is_not_asked_to_end_it(shop):
     lease = shop.take().lease
     Connection.objects.filter(pk=shop.where.pk).update(config={**shop.where.config, "app": "other"})
