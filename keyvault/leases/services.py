@@ -122,8 +122,11 @@ def renew(
     """
     with transaction.atomic(durable=True):
         row = selectors.lock(selectors.own(token, lease_id).pk)
-        if row.state != LeaseState.OPEN or row.expires_at <= now:
-            raise NotOpen(f"This lease is {row.get_state_display().lower()}. Take a new one.")
+        is_over = row.state == LeaseState.OPEN and row.expires_at <= now
+        if row.state != LeaseState.OPEN or is_over:
+            # The sweep, which notes that it is over, may be a second late.
+            state = LeaseState.EXPIRED if is_over else LeaseState(row.state)
+            raise NotOpen(f"This lease is {state.label.lower()}. Take a new one.")
         key = reach.access_granted(token, row.key.name, now=now)
         most = _most(row.agent, key, now=now, since=row.created_at, lapses_at=row.lapses_at)
         until = terms.earliest(now + timedelta(seconds=ttl_s), most)

@@ -138,8 +138,9 @@ def test_a_lease_is_not_renewed_beyond_the_grant_nor_without_it(shop):
 
 def test_a_lease_that_is_over_or_ending_is_not_renewed(shop):
     lease = shop.take(ttl_s=60).lease
-    with pytest.raises(services.NotOpen):
+    with pytest.raises(services.NotOpen) as over:
         services.renew(token=shop.token, lease_id=lease.pk, now=lease.expires_at)
+    assert str(over.value) == "This lease is over. Take a new one."
     shop.give_back(lease)
     with pytest.raises(services.NotOpen, match="returned"):
         services.renew(token=shop.token, lease_id=lease.pk, now=shop.now)
