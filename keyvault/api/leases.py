@@ -17,7 +17,7 @@ from ninja import Query, Router
 from pydantic import BaseModel, ConfigDict, Field
 
 from approvals.ports import NotVisible
-from keyvault.agents import next_actions
+from keyvault.agents import next_actions, tokens
 from keyvault.api import pages, replays, schemas
 from keyvault.api.principals import Principal, caller
 from keyvault.api.problems import Problem
@@ -143,7 +143,7 @@ def take_lease(request: HttpRequest, body: TakeLease) -> HttpResponse:
             scopes=body.scopes,
             now=timezone.now(),
         )
-    except NotMinted:
+    except (NotMinted, tokens.BadToken):
         # What a lost answer may have made is held by nobody, and what came late is ended.
         replays.let_go(request)
         raise

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 
 from approvals.ports import NotVisible
+from keyvault.agents import reach, tokens
+from keyvault.agents.models import AccessToken
 from keyvault.connections import minting
 from keyvault.connections.minting import Minted, NotMinted
 from keyvault.leases import endings, selectors
@@ -56,11 +58,11 @@ def give_up(row: Lease, error: NotMinted, *, now: datetime) -> None:
         )
 
 
-def hand_over(row: Lease, minted: Minted, *, now: datetime) -> Lent:
+def hand_over(row: Lease, minted: Minted, *, token: AccessToken, now: datetime) -> Lent:
     """Seal what ends the credential and open the lease, if it may still be had.
 
     Otherwise its end is promised in place of that, and the value goes to nobody.
-    Raises NotVisible, NotMinted.
+    now: when the provider had answered. Raises NotVisible, NotMinted, BadToken.
     """
     issued = minted.issued
     with transaction.atomic(durable=True):
@@ -72,16 +74,27 @@ def hand_over(row: Lease, minted: Minted, *, now: datetime) -> Lent:
         lapses_at = issued.expires_at or fresh.lapses_at
         fresh.lapses_at = max(lapses_at, fresh.created_at + timedelta(seconds=1))
         fresh.expires_at = min(fresh.expires_at, fresh.lapses_at)
-        if is_late or not selectors.is_allowed(fresh.pk, now=now):
-            cause = "It came too late." if is_late else selectors.why_not(fresh)
+        has_right = selectors.is_allowed(fresh.pk, now=now)
+        if cause := _why_not(fresh, token, has_right=has_right, now=now):
             endings.promise(fresh, LeaseState.WITHDRAWN, cause=cause, actor=endings.WORKER, now=now)
         else:
             _open(fresh, minted, mark, now=now)
     if is_late:
         raise NotMinted("late", "The provider answered too late. What it made is ended.")
-    if fresh.state != LeaseState.OPEN:
+    if not has_right:
         raise NotVisible(f"key {fresh.key.name}")
+    if cause:
+        raise tokens.BadToken
     return Lent(fresh, issued.public, issued.material)
+
+
+def _why_not(row: Lease, token: AccessToken, *, has_right: bool, now: datetime) -> str:
+    """Say why a locked lease is not handed over to whoever asked; nothing where it is."""
+    if row.state != LeaseState.MINTING:
+        return "It came too late."
+    if not has_right:
+        return selectors.why_not(row)
+    return "" if reach.holds_still(token, now=now) else "The token that asked for it has ended."
 
 
 def _open(row: Lease, minted: Minted, mark: str, *, now: datetime) -> None:

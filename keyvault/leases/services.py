@@ -8,6 +8,7 @@ whoever asked and to nobody else, once. What a crash leaves is ended by the swee
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -86,7 +87,8 @@ def take(
 
     ttl_s: seconds, 60 to 86400, cut to what the right, the key and the provider allow.
     `scopes`: some of what the key may do; none means all. Raises NotVisible (missing,
-    forbidden and a person's token alike), NotLent, TooManyHeld, NotMinted, NoPlace.
+    forbidden and a person's token alike), NotLent, TooManyHeld, NotMinted, NoPlace, BadToken
+    (it has ended meanwhile).
     """
     with room.place(str(token.agent_id)) as has_place:
         if not has_place:
@@ -97,6 +99,7 @@ def take(
 def _take(
     token: AccessToken, name: str, *, ttl_s: int, scopes: Sequence[str], now: datetime
 ) -> Lent:
+    began = time.monotonic()
     row = _begin(token, name, ttl_s=ttl_s, scopes=scopes, now=now)
     try:
         minted = minting.mint(
@@ -110,7 +113,9 @@ def _take(
     except NotMinted as error:
         handover.give_up(row, error, now=now)
         raise
-    return handover.hand_over(row, minted, now=now)
+    # The provider has had its time, in which tokens and rights end.
+    answered_at = now + timedelta(seconds=time.monotonic() - began)
+    return handover.hand_over(row, minted, token=token, now=answered_at)
 
 
 def renew(

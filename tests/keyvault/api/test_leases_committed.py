@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from keyvault.agents.models import AccessToken
 from keyvault.api import replays
 from keyvault.api.models import ApiReplay
 from keyvault.connections import minting
@@ -84,6 +85,26 @@ def test_a_right_that_went_while_the_provider_answered_leaves_the_key_free(
     Grant.objects.update(ended_at=None)
 
     assert caller.post("/leases", body(shop), **KEYED).status_code == 201
+
+
+def test_a_token_that_ended_while_the_provider_answered_leaves_the_key_to_the_next_one(
+    shop, caller, as_, monkeypatch
+):
+    mint = minting.mint
+
+    def slow(**asked):
+        minted = mint(**asked)
+        AccessToken.objects.update(ended_at=shop.now, ended_cause="The login ended.")
+        return minted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(minting, "mint", slow)
+        refused = caller.post("/leases", body(shop), **KEYED)
+    assert (refused.status_code, kind_of(refused)) == (401, "invalid-token")
+
+    again = as_(shop.agent).post("/leases", body(shop), **KEYED)
+
+    assert (again.status_code, again.json()["state"]) == (201, "open")
 
 
 def test_a_call_that_broke_keeps_its_key_and_leads_to_the_list_of_leases(shop, caller, monkeypatch):

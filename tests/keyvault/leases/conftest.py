@@ -51,7 +51,7 @@ class Shop:
             **{"token": self.token, "name": self.key.name, "now": self.now, **more}
         )
 
-    def give_back(self, lease: Lease, *, after_s: float = 1) -> Lease:
+    def give_back(self, lease: Lease, *, after_s: float = 5) -> Lease:
         at = self.now + timedelta(seconds=after_s)
         return services.give_back(token=self.token, lease_id=lease.pk, now=at)
 
