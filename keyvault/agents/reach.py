@@ -11,9 +11,15 @@ from datetime import datetime
 from django.db.models import QuerySet
 
 from approvals.ports import NotVisible
-from keyvault.agents import access, selectors
+from keyvault.agents import access, selectors, tokens
 from keyvault.agents.models import AccessToken, Agent
 from keyvault.inventory.models import Key
+
+
+def holds_still(token: AccessToken, *, now: datetime) -> bool:
+    """Say whether a token that was let in a while ago, and its holder, are in force now."""
+    fresh = AccessToken.objects.select_related("agent", "user").filter(pk=token.pk).first()
+    return fresh is not None and tokens.holds(fresh, now=now)
 
 
 def seen_by(token: AccessToken) -> QuerySet[Agent]:

@@ -71,19 +71,22 @@ def _enter(request: HttpRequest, operations: Operations, act: View) -> HttpRespo
         context.current(), session=principal.token.public_id, on_behalf_of=principal.owner
     )
     with context.origin(where):
-        if name in limits.ASKS:
-            limits.charge("asking", principal.label, limits.ASKING)
-        if request.method != "POST":
-            return act()
-        if name in limits.BATCHES:
-            limits.charge("reporting", principal.label, limits.REPORTING)
-        elif name in limits.LEASES:
-            limits.charge("lending", principal.label, limits.LENDING)
-        else:
-            limits.charge("asking", principal.label, limits.ASKING)
-        if name in limits.VALUES:
+        _charge(request, name, principal.label)
+        if request.method != "POST" or name in limits.VALUES:
             return act()
         return replays.once(request, principal=principal.label, now=now, act=act)
+
+
+def _charge(request: HttpRequest, name: str, whose: str) -> None:
+    """Take a call from the bucket of what it is about. To read is charged as a call alone."""
+    if name in limits.RETURNS:
+        limits.charge("returning", whose, limits.RETURNING)
+    elif name in limits.BATCHES:
+        limits.charge("reporting", whose, limits.REPORTING)
+    elif name in limits.LEASES:
+        limits.charge("lending", whose, limits.LENDING)
+    elif request.method == "POST" or name in limits.ASKS:
+        limits.charge("asking", whose, limits.ASKING)
 
 
 def _known(request: HttpRequest, *, now: datetime) -> Principal:

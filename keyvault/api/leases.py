@@ -17,11 +17,12 @@ from ninja import Query, Router
 from pydantic import BaseModel, ConfigDict, Field
 
 from approvals.ports import NotVisible
-from keyvault.agents import next_actions
+from keyvault.agents import next_actions, tokens
 from keyvault.api import pages, replays, schemas
 from keyvault.api.principals import Principal, caller
 from keyvault.api.problems import Problem
 from keyvault.api.refusals import Unreachable
+from keyvault.connections.minting import NotMinted
 from keyvault.inventory import naming
 from keyvault.leases import selectors, services, terms
 
@@ -142,7 +143,13 @@ def take_lease(request: HttpRequest, body: TakeLease) -> HttpResponse:
             scopes=body.scopes,
             now=timezone.now(),
         )
+    except (NotMinted, tokens.BadToken):
+        # What a lost answer may have made is held by nobody, and what came late is ended.
+        replays.let_go(request)
+        raise
     except NotVisible as hidden:
+        # What was made for a right that has gone since is ended as well.
+        replays.let_go(request)
         agent = principal.agent.name if principal.agent else ""
         raise Unreachable(next_actions.ask_for_grant(name, agent=agent)) from hidden
     value = {part: secret.reveal().decode() for part, secret in lent.material.items()}

@@ -16,6 +16,8 @@ ASKING = Rate(per_s=0.2, burst=30)
 REPORTING = Rate(per_s=5, burst=50)
 # Each is a call to a provider, which has limits of its own.
 LENDING = Rate(per_s=1, burst=60)
+# To return is never kept from whoever took: it has a bucket of its own, and a larger one.
+RETURNING = Rate(per_s=2, burst=120)
 FAILURES = Rate(per_s=0.5, burst=60)
 
 
@@ -23,6 +25,8 @@ FAILURES = Rate(per_s=0.5, burst=60)
 BATCHES = frozenset({"reportUsage"})
 # Operations about credentials for one run.
 LEASES = frozenset({"takeLease", "renewLease"})
+# Operations that end one, by a call to the provider as well.
+RETURNS = frozenset({"returnLease"})
 # Operations that bring values. No digest of such a body is kept, so that it can be repeated
 # only because doing it twice changes nothing.
 VALUES = frozenset({"importKeys"})

@@ -172,6 +172,11 @@ def _not_minted(error: Exception) -> Document:
     return Document("unavailable", f"{error.sentence}{left}", headers={"Retry-After": "5"})
 
 
+def _no_place(error: Exception) -> Document:
+    again = {"Retry-After": str(leases.AGAIN_S)}
+    return Document("unavailable", str(error), headers=again)
+
+
 def _locked(error: Exception) -> Document:
     assert isinstance(error, lockout.LockedOut)  # noqa: S101 - the table says so.
     left = max(int((error.until - timezone.now()).total_seconds()), 1)
@@ -227,6 +232,7 @@ _ANSWERS: tuple[tuple[tuple[type[Exception], ...], Answer], ...] = (
     ((change_keys.TooDifferent,), _plain("too-different")),
     ((leases.NotRenewable,), _not_renewable),
     ((NotMinted,), _not_minted),
+    ((leases.NoPlace,), _no_place),
     ((leases.NotLent, leases.NotOpen, leases.TooManyHeld), _plain("conflict", says=True)),
     ((askers.TooManyOpen,), _plain("too-many-open", says=True)),
     ((services.Denied, NoPolicy), _plain("denied-by-policy", says=True)),

@@ -3,7 +3,8 @@
 Only a success is kept. What was refused, or broke before it had changed
 anything, leaves the key free: the next try is judged anew. What went wrong
 after a commit keeps the key: its first call never said how it ended, and
-nobody acts a second time because of that.
+nobody acts a second time because of that. Unless the act itself says that
+nobody holds anything of it (`let_go`).
 """
 
 from __future__ import annotations
@@ -69,11 +70,23 @@ def once(
         try:
             response = act()
         except Exception as error:
-            if seen.is_clean(error):
+            if seen.is_clean(error) or _is_let_go(request):
                 row.delete()
             raise
-    _settle(row, response, is_clean=not seen.has_committed)
+    _settle(row, response, is_clean=not seen.has_committed or _is_let_go(request))
     return response
+
+
+def let_go(request: HttpRequest) -> None:
+    """Say of a call that is refused that nobody holds anything of it, whatever was written down.
+
+    Its key is free then.
+    """
+    request.is_let_go = True  # type: ignore[attr-defined]
+
+
+def _is_let_go(request: HttpRequest) -> bool:
+    return getattr(request, "is_let_go", False)
 
 
 def _claim(
@@ -104,12 +117,17 @@ def _again(row: ApiReplay, request: HttpRequest, *, now: datetime) -> HttpRespon
     if row.status is None and now - row.created_at > PROMPT:
         raise Problem(
             "in-flight",
-            "The first call never said how it ended. List your requests before you ask again "
-            "with a new key.",
+            f"The first call never said how it ended. List your {_made_at(request)} before you ask "
+            "again with a new key.",
         )
     if row.status is None:
         raise Problem("in-flight", headers={"Retry-After": "1"})
     return HttpResponse(row.answer, status=row.status, headers={**row.headers, MARK: "true"})
+
+
+def _made_at(request: HttpRequest) -> str:
+    """Return what calls of an address make, as their list is called."""
+    return "leases" if request.path.startswith("/api/v1/leases") else "requests"
 
 
 def _settle(row: ApiReplay, response: HttpResponseBase, *, is_clean: bool) -> None:

@@ -9,42 +9,19 @@ each sleep: the caller's address answers from memory only that nothing was said.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Lock
+from collections.abc import Callable
 from typing import TypeVar
 
 from django.db import connection
+
+from keyvault.rooms import Room
 
 T = TypeVar("T")
 PLACES = 4
 STEP_S = 1.0
 AGAIN_S = 5
 
-
-class Room:
-    """The places of this process, and who has one."""
-
-    def __init__(self, places: int = PLACES) -> None:
-        self._lock, self._places = Lock(), places
-        self._inside: set[str] = set()
-
-    @contextmanager
-    def place(self, whose: str) -> Iterator[bool]:
-        """Hold a place for the block; yields whether there was one."""
-        with self._lock:
-            has = len(self._inside) < self._places and whose not in self._inside
-            if has:
-                self._inside.add(whose)
-        try:
-            yield has
-        finally:
-            if has:
-                with self._lock:
-                    self._inside.discard(whose)
-
-
-room = Room()
+room = Room(PLACES)
 
 
 def until(read: Callable[[], T], is_news: Callable[[T], bool], *, whose: str, wait_s: int) -> T:

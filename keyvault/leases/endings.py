@@ -7,6 +7,7 @@ faster. Two who call the provider do no harm: a credential that has ended counts
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -77,7 +78,10 @@ def finish(lease_id: UUID, *, actor: Actor, now: datetime) -> None:
 
 
 def settle(lease_id: UUID, *, actor: Actor, now: datetime, note: str) -> None:
-    """Note that the credential of a lease has ended, and delete what lies sealed. Outermost."""
+    """Note that the credential of a lease has ended, and delete what lies sealed. Outermost.
+
+    Its job has nothing left to do, and is called off unless it is this very one that runs.
+    """
     with transaction.atomic(durable=True):
         row = selectors.lock(lease_id)
         if row.state not in {LeaseState.ENDING, LeaseState.ORPHANED}:
@@ -87,6 +91,8 @@ def settle(lease_id: UUID, *, actor: Actor, now: datetime, note: str) -> None:
         row.save(update_fields=["state", "aim", "ended_at"])
         minting.forget(row.pk)
         record(_EVENTS[end], row, actor=actor, now=now, fields={"note": note})
+        with suppress(queue.NotOpen):
+            queue.cancel(kind=JOB, subject_id=row.pk)
 
 
 def orphan(row: Lease, *, code: str, sentence: str, now: datetime) -> None:

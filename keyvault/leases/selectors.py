@@ -80,9 +80,13 @@ def of_key(key_id: UUID) -> Sequence[Lease]:
     return _shown(_all().filter(key=key_id))
 
 
-def of_agent(agent_id: UUID) -> Sequence[Lease]:
-    """Return the leases of an agent, those that live first and then the newest."""
-    return _shown(_all().filter(agent=agent_id))
+def of_agent(agent_id: UUID, *, keys: QuerySet[Key] | None = None) -> Sequence[Lease]:
+    """Return the leases of an agent, those that live first and then the newest.
+
+    keys: those whose leases are meant; None means all.
+    """
+    rows = _all().filter(agent=agent_id)
+    return _shown(rows if keys is None else rows.filter(key__in=keys.values("pk")))
 
 
 def living_count(key_id: UUID) -> int:

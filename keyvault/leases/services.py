@@ -8,10 +8,9 @@ whoever asked and to nobody else, once. What a crash leaves is ended by the swee
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import transaction
@@ -22,20 +21,20 @@ from keyvault.agents import selectors as rights
 from keyvault.agents import services as agents
 from keyvault.agents.models import AccessToken, Agent, AgentState
 from keyvault.connections import minting, places
-from keyvault.connections.minting import Minted, NotMinted
+from keyvault.connections.minting import NotMinted
 from keyvault.inventory.models import Key, KeyState
-from keyvault.leases import endings, selectors, terms
+from keyvault.leases import endings, handover, selectors, terms
+from keyvault.leases.handover import Lent
 from keyvault.leases.models import HELD, Lease, LeaseState
 from keyvault.providers.base import Misconfigured
-from keyvault.usage import rollups
-from keyvault.usage.models import UsageKind
-from keyvault.usage.rollups import Place, Tally
-
-if TYPE_CHECKING:
-    from keyvault.crypto.secret import Secret
+from keyvault.rooms import Room
 
 # Whoever gives a lease back ends it in the same breath; the job comes for what that could not.
 _BACKSTOP = timedelta(seconds=30)
+# Calls to providers in requests of this process. A provider that hangs keeps no more of its
+# threads than these, and the runs of one agent never keep the last of them.
+CALLS, OF_ONE, AGAIN_S = 4, 3, 5
+room = Room(CALLS, each=OF_ONE)
 
 
 class NotLent(Exception):
@@ -49,6 +48,15 @@ class TooManyHeld(Exception):
         super().__init__(
             f"{agent.name} holds {terms.MOST_HELD} leases of {key.name}, as many as it may. "
             "Return those that are done."
+        )
+
+
+class NoPlace(Exception):
+    """As many calls to providers are under way here as may be; nothing was begun."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Other runs wait for their providers. Nothing was begun; take the lease a little later."
         )
 
 
@@ -67,15 +75,6 @@ class NotRenewable(Exception):
         self.key = lease.key.name
 
 
-@dataclass(frozen=True, slots=True)
-class Lent:
-    """A lease with the value, which is here this once."""
-
-    lease: Lease
-    public: Mapping[str, str]
-    material: Mapping[str, Secret] = field(repr=False)
-
-
 def take(
     *,
     token: AccessToken,
@@ -88,8 +87,19 @@ def take(
 
     ttl_s: seconds, 60 to 86400, cut to what the right, the key and the provider allow.
     `scopes`: some of what the key may do; none means all. Raises NotVisible (missing,
-    forbidden and a person's token alike), NotLent, TooManyHeld, NotMinted.
+    forbidden and a person's token alike), NotLent, TooManyHeld, NotMinted, NoPlace, BadToken
+    (it has ended meanwhile).
     """
+    with room.place(str(token.agent_id)) as has_place:
+        if not has_place:
+            raise NoPlace
+        return _take(token, name, ttl_s=ttl_s, scopes=scopes, now=now)
+
+
+def _take(
+    token: AccessToken, name: str, *, ttl_s: int, scopes: Sequence[str], now: datetime
+) -> Lent:
+    began = time.monotonic()
     row = _begin(token, name, ttl_s=ttl_s, scopes=scopes, now=now)
     try:
         minted = minting.mint(
@@ -101,9 +111,11 @@ def take(
             now=now,
         )
     except NotMinted as error:
-        _give_up(row, error, now=now)
+        handover.give_up(row, error, now=now)
         raise
-    return _hand_over(row, minted, now=now)
+    # The provider has had its time, in which tokens and rights end.
+    answered_at = now + timedelta(seconds=time.monotonic() - began)
+    return handover.hand_over(row, minted, token=token, now=answered_at)
 
 
 def renew(
@@ -115,8 +127,11 @@ def renew(
     """
     with transaction.atomic(durable=True):
         row = selectors.lock(selectors.own(token, lease_id).pk)
-        if row.state != LeaseState.OPEN or row.expires_at <= now:
-            raise NotOpen(f"This lease is {row.get_state_display().lower()}. Take a new one.")
+        is_over = row.state == LeaseState.OPEN and row.expires_at <= now
+        if row.state != LeaseState.OPEN or is_over:
+            # The sweep, which notes that it is over, may be a second late.
+            state = LeaseState.EXPIRED if is_over else LeaseState(row.state)
+            raise NotOpen(f"This lease is {state.label.lower()}. Take a new one.")
         key = reach.access_granted(token, row.key.name, now=now)
         most = _most(row.agent, key, now=now, since=row.created_at, lapses_at=row.lapses_at)
         until = terms.earliest(now + timedelta(seconds=ttl_s), most)
@@ -133,25 +148,31 @@ def renew(
 def give_back(*, token: AccessToken, lease_id: UUID, now: datetime) -> Lease:
     """Return a lease: its credential is ended at the provider at once. Idempotent.
 
-    Where the provider does not answer the lease is left ending, and a job goes on.
-    Raises NotVisible, NotOpen while it is still being made.
+    Where the provider does not answer, or too many wait for theirs, the lease is left ending,
+    and a job goes on. Raises NotVisible, NotOpen while it is still being made.
     """
+    with room.place(str(token.agent_id)) as has_place:
+        due_at = now + _BACKSTOP if has_place else None
+        row, is_promised = _return(token, lease_id, now=now, due_at=due_at)
+        # Whoever repeats it finds the job promised: to call once more would only cost a thread.
+        if is_promised and has_place:
+            _finish(row, now)
+    return selectors.lease(row.pk)
+
+
+def _return(
+    token: AccessToken, lease_id: UUID, *, now: datetime, due_at: datetime | None
+) -> tuple[Lease, bool]:
+    """Promise the end of an open lease; return it, and whether this call has promised it."""
     with transaction.atomic(durable=True):
         row = selectors.lock(selectors.own(token, lease_id).pk)
         if row.state == LeaseState.MINTING:
             raise NotOpen("This lease is still being made. Return it once it is there.")
-        if row.state == LeaseState.OPEN:
-            endings.promise(
-                row,
-                LeaseState.RETURNED,
-                cause="",
-                actor=row.agent.as_actor,
-                now=now,
-                due_at=now + _BACKSTOP,
-            )
-    if row.state == LeaseState.ENDING:
-        _finish(row, now)
-    return selectors.lease(row.pk)
+        is_open = row.state == LeaseState.OPEN
+        if is_open:
+            actor, aim = row.agent.as_actor, LeaseState.RETURNED
+            endings.promise(row, aim, cause="", actor=actor, now=now, due_at=due_at)
+    return row, is_open
 
 
 def _finish(row: Lease, now: datetime) -> None:
@@ -222,69 +243,3 @@ def _most(
     if not held:
         raise NotVisible(f"key {key.name}")
     return terms.earliest(since + longest, key.expires_at, terms.latest(held), lapses_at)
-
-
-def _give_up(row: Lease, error: NotMinted, *, now: datetime) -> None:
-    """Note how a mint failed; what the provider may have made is left to end by itself."""
-    with transaction.atomic(durable=True):
-        fresh = selectors.lock(row.pk)
-        if fresh.state != LeaseState.MINTING:
-            return
-        if error.is_lost:
-            endings.orphan(fresh, code=error.code, sentence=error.sentence, now=now)
-            return
-        fresh.state, fresh.cause, fresh.ended_at = LeaseState.FAILED, error.sentence[:300], now
-        fresh.save(update_fields=["state", "cause", "ended_at"])
-        fields = {"code": error.code, "sentence": error.sentence}
-        endings.record(
-            "lease.failed",
-            fresh,
-            actor=fresh.agent.as_actor,
-            now=now,
-            fields=fields,
-            outcome="error",
-        )
-
-
-def _hand_over(row: Lease, minted: Minted, *, now: datetime) -> Lent:
-    """Seal what ends the credential and open the lease, if it may still be had.
-
-    Otherwise its end is promised in place of that, and the value goes to nobody.
-    Raises NotVisible, NotMinted.
-    """
-    issued = minted.issued
-    with transaction.atomic(durable=True):
-        fresh = selectors.lock(row.pk)
-        mark = minting.keep(fresh.pk, issued, now=now)
-        is_late = fresh.state != LeaseState.MINTING
-        fresh.remote_id, fresh.remote = issued.remote_id[:300], issued.to_json()
-        # A provider whose clock is slow must not make a lease that ends before it began.
-        lapses_at = issued.expires_at or fresh.lapses_at
-        fresh.lapses_at = max(lapses_at, fresh.created_at + timedelta(seconds=1))
-        fresh.expires_at = min(fresh.expires_at, fresh.lapses_at)
-        if is_late or not selectors.is_allowed(fresh.pk, now=now):
-            cause = "It came too late." if is_late else selectors.why_not(fresh)
-            endings.promise(fresh, LeaseState.WITHDRAWN, cause=cause, actor=endings.WORKER, now=now)
-        else:
-            _open(fresh, minted, mark, now=now)
-    if is_late:
-        raise NotMinted("late", "The provider answered too late. What it made is ended.")
-    if fresh.state != LeaseState.OPEN:
-        raise NotVisible(f"key {fresh.key.name}")
-    return Lent(fresh, issued.public, issued.material)
-
-
-def _open(row: Lease, minted: Minted, mark: str, *, now: datetime) -> None:
-    row.state, row.taken_at = LeaseState.OPEN, now
-    row.save()
-    place = Place(row.key_id, rollups.hour_of(now), row.agent_id, None, "", UsageKind.LEASE)
-    rollups.add([Tally(place, 1, now)])
-    fields: dict[str, Any] = {
-        "remote_id": row.remote_id,
-        "fields": sorted(minted.issued.material),
-        "digest": mark,
-        "provider": minted.provider,
-        "expires_at": row.expires_at.isoformat(),
-        "lapses_at": row.lapses_at.isoformat(),
-    }
-    endings.record("lease.taken", row, actor=row.agent.as_actor, now=now, fields=fields)

@@ -7,14 +7,12 @@ them, so that no way of taking one can forget the leases.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import QuerySet
 
-from approvals import queue
 from keyvault.leases import endings, selectors, terms
 from keyvault.leases.models import Lease, LeaseState
 
@@ -85,8 +83,6 @@ def _withdraw(row: Lease, now: datetime) -> bool:
 
 
 def _lapse(lease_id: UUID, now: datetime) -> bool:
-    """Note that the provider has ended what nobody here could end, and call the job off."""
+    """Note that the provider has ended what nobody here could end."""
     endings.settle(lease_id, actor=endings.WORKER, now=now, note=endings.LAPSED)
-    with transaction.atomic(durable=True), suppress(queue.NotOpen):
-        queue.cancel(kind=endings.JOB, subject_id=lease_id)
     return True

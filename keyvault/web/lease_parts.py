@@ -43,8 +43,9 @@ def of_key(person: User, key: Key) -> list[Line]:
 
 def of_agent(person: User, agent: Agent) -> list[Line]:
     """Return the leases of an agent: those of keys that this person may be told of."""
-    rows = selectors.of_agent(agent.pk)
     may_stop, answers = _may_stop(person, agent), agents.answers_for(person, agent)
+    # Before the cut: many leases of a hidden key would leave no room for the others.
+    rows = selectors.of_agent(agent.pk, keys=None if answers else keys.visible_keys(person))
     found = {row.key_id: row.key for row in rows}
     rights = {pk: keys.permissions(person, key) for pk, key in found.items()}
     return [

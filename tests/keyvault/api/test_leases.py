@@ -202,6 +202,17 @@ def test_leases_are_taken_at_a_rate_of_their_own(shop, caller, monkeypatch):
     assert shop.living() == 1
 
 
+def test_returning_has_a_rate_of_its_own_that_taking_does_not_use_up(shop, caller, monkeypatch):
+    monkeypatch.setattr(limits, "LENDING", limits.Rate(per_s=0.001, burst=1))
+    monkeypatch.setattr(limits, "RETURNING", limits.Rate(per_s=0.001, burst=1))
+    path = f"/leases/{caller.post('/leases', body(shop)).json()['id']}"
+    assert caller.post("/leases", body(shop)).status_code == 429
+    assert caller.delete(path).json()["state"] == "returned"
+    answer = caller.delete(path)
+    assert (answer.status_code, kind_of(answer)) == (429, "too-many-requests")
+    assert caller.get(path).status_code == 200
+
+
 def test_a_list_is_read_to_its_end_and_narrowed(shop, caller):
     rows = [shop.take(now=shop.now + timedelta(seconds=n)).lease for n in range(4)]
     shop.give_back(rows[0])

@@ -10,7 +10,7 @@ from django.db import connection
 from approvals.models import Request
 from keyvault.agents.models import Agent
 from keyvault.api import waiting
-from keyvault.api.waiting import Room
+from keyvault.rooms import Room
 from tests.keyvault.api.test_requests import creation
 
 pytestmark = pytest.mark.django_db
@@ -88,6 +88,17 @@ def test_one_caller_has_one_place_and_gives_it_back():
             assert not fourth
     with room.place("a") as again:
         assert again
+
+
+def test_one_caller_has_as_many_places_as_each_may_and_never_all():
+    room = Room(3, each=2)
+
+    with room.place("a") as first, room.place("a") as second, room.place("a") as third:
+        assert (first, second, third) == (True, True, False)
+        with room.place("b") as other, room.place("c") as last:
+            assert (other, last) == (True, False)
+    with room.place("a") as first, room.place("a") as second:
+        assert (first, second) == (True, True)
 
 
 @pytest.mark.parametrize("wait", ["31", "-1", "x", "1.5"])

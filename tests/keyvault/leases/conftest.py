@@ -14,7 +14,7 @@ from keyvault.connections import context
 from keyvault.connections.models import Connection
 from keyvault.crypto.secret import Secret
 from keyvault.inventory.models import Grant, Key
-from keyvault.leases import services, sweep
+from keyvault.leases import handover, services, sweep
 from keyvault.leases.models import Lease
 from keyvault.plugins.faults import FaultProxy
 from keyvault.vault import sealing
@@ -46,12 +46,12 @@ class Shop:
     def now(self) -> datetime:
         return self.house.now
 
-    def take(self, **more: Any) -> services.Lent:
+    def take(self, **more: Any) -> handover.Lent:
         return services.take(
             **{"token": self.token, "name": self.key.name, "now": self.now, **more}
         )
 
-    def give_back(self, lease: Lease, *, after_s: float = 1) -> Lease:
+    def give_back(self, lease: Lease, *, after_s: float = 5) -> Lease:
         at = self.now + timedelta(seconds=after_s)
         return services.give_back(token=self.token, lease_id=lease.pk, now=at)
 

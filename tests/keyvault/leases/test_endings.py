@@ -20,6 +20,7 @@ from keyvault.inventory.models import Grant
 from keyvault.leases import endings, services, sweep, withdrawing
 from keyvault.leases.models import Lease
 from keyvault.plugins.faults import Fault
+from keyvault.rooms import Room
 from tests import cast as people
 from tests.keyvault.agents import builders
 from tests.keyvault.agents.test_stops import act, stops
@@ -49,11 +50,27 @@ def test_a_return_that_the_provider_does_not_answer_is_gone_on_with_by_a_job(sho
     lent = shop.take()
     with shop.proxy.failing(Fault.LOSE_REQUEST, END):
         assert shop.give_back(lent.lease).state == "ending"
-    assert shop.proxy.hits
+        assert shop.proxy.hits == 1
+        assert shop.give_back(lent.lease).state == "ending"
+        assert shop.proxy.hits == 1, "to repeat it calls the provider no second time"
     assert (shop.living(), shop.sealed()) == (1, 1)
 
     Job.objects.update(due_at=shop.now)
     shop.work(after_s=31)
+
+    assert (shop.state(lent.lease), shop.living(), shop.sealed()) == ("returned", 0, 0)
+
+
+def test_a_return_that_finds_no_place_is_left_to_a_job_that_is_due_at_once(shop, monkeypatch):
+    lent = shop.take()
+    asked = len(shop.server.asked)
+    with monkeypatch.context() as patched:
+        patched.setattr(services, "room", Room(0))
+        assert shop.give_back(lent.lease).state == "ending"
+        assert shop.give_back(lent.lease).state == "ending"
+    assert len(shop.server.asked) == asked
+
+    shop.house.work()
 
     assert (shop.state(lent.lease), shop.living(), shop.sealed()) == ("returned", 0, 0)
 
@@ -121,8 +138,9 @@ def test_a_lease_is_not_renewed_beyond_the_grant_nor_without_it(shop):
 
 def test_a_lease_that_is_over_or_ending_is_not_renewed(shop):
     lease = shop.take(ttl_s=60).lease
-    with pytest.raises(services.NotOpen):
+    with pytest.raises(services.NotOpen) as over:
         services.renew(token=shop.token, lease_id=lease.pk, now=lease.expires_at)
+    assert str(over.value) == "This lease is over. Take a new one."
     shop.give_back(lease)
     with pytest.raises(services.NotOpen, match="returned"):
         services.renew(token=shop.token, lease_id=lease.pk, now=shop.now)
@@ -251,6 +269,34 @@ def test_r63_what_the_provider_refuses_to_end_is_held_for_a_person_until_it_laps
     assert "by itself" in last_event().fields["note"]
     assert not queue.held()
     assert shop.sealed() == 0
+
+
+@pytest.mark.parametrize("state", [Job.State.READY, Job.State.HELD])
+def test_a_job_that_nobody_has_begun_is_called_off_when_its_lease_has_ended(shop, state):
+    lease = shop.take().lease
+    with shop.proxy.failing(Fault.LOSE_REQUEST, END):
+        shop.give_back(lease)
+    Job.objects.filter(kind=endings.JOB).update(state=state)
+
+    endings.finish(lease.pk, actor=endings.WORKER, now=shop.now)
+
+    assert shop.state(lease) == "returned"
+    job = Job.objects.get(kind=endings.JOB)
+    assert (job.state, job.code) == (Job.State.DONE, "cancelled")
+    assert not queue.held()
+
+
+def test_a_job_that_ends_its_lease_is_done_and_not_called_off(shop):
+    lease = shop.take().lease
+    with shop.proxy.failing(Fault.LOSE_REQUEST, END):
+        shop.give_back(lease)
+    Job.objects.filter(kind=endings.JOB).update(due_at=shop.now)
+
+    shop.work(after_s=31)
+
+    job = Job.objects.get(kind=endings.JOB)
+    assert (job.state, job.code) == (Job.State.DONE, "")
+    assert shop.state(lease) == "returned"
 
 
 def test_a_connection_that_was_led_elsewhere_is_not_asked_to_end_it(shop):

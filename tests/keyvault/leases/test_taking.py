@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from uuid import uuid4
 
@@ -11,12 +12,13 @@ from django.db import connection, transaction
 from approvals.ports import NotVisible
 from keyvault.actions import change_key, change_keys, new_key, reveal_secret, rotate_key
 from keyvault.agents import memberships
-from keyvault.agents.models import Agent
+from keyvault.agents.models import AccessToken, Agent
+from keyvault.agents.tokens import BadToken
 from keyvault.audit.models import Event
 from keyvault.connections import minting
 from keyvault.connections.minting import NotMinted
-from keyvault.inventory.models import Key
-from keyvault.leases import services, sweep
+from keyvault.inventory.models import Grant, Key
+from keyvault.leases import handover, services, sweep
 from keyvault.leases.models import Lease, LeaseState
 from keyvault.plugins.faults import Fault
 from keyvault.providers import registry
@@ -320,9 +322,9 @@ def _crash(monkeypatch, point: str) -> None:
     if point == "before the call":
         monkeypatch.setattr(minting, "mint", stop)
     elif point == "with the value in hand":
-        monkeypatch.setattr(services, "_hand_over", stop)
+        monkeypatch.setattr(handover, "hand_over", stop)
     else:
-        monkeypatch.setattr(services, "_open", stop)
+        monkeypatch.setattr(handover, "_open", stop)
 
 
 def test_an_answer_that_comes_after_the_sweep_is_ended_and_given_to_nobody(shop, monkeypatch):
@@ -343,6 +345,48 @@ def test_an_answer_that_comes_after_the_sweep_is_ended_and_given_to_nobody(shop,
     assert shop.living() == 0
     assert Lease.objects.get().state == "withdrawn"
     assert shop.sealed() == 0
+
+
+@pytest.mark.parametrize("way", ["ended", "ran out", "forgotten"])
+def test_a_token_that_ends_while_the_provider_answers_gives_nothing(shop, monkeypatch, way):
+    mint = minting.mint
+
+    def slow(**asked):
+        minted = mint(**asked)
+        token = AccessToken.objects.filter(pk=shop.token.pk)
+        if way == "forgotten":
+            token.delete()
+        elif way == "ended":
+            token.update(ended_at=shop.now, ended_cause="The login ended.")
+        else:
+            # It holds when the request begins, and by the end of the call no longer.
+            token.update(expires_at=shop.now + timedelta(milliseconds=20))
+            time.sleep(0.05)
+        return minted
+
+    monkeypatch.setattr(minting, "mint", slow)
+    with pytest.raises(BadToken):
+        shop.take()
+    assert Lease.objects.get().cause == "The token that asked for it has ended."
+    shop.work()
+    assert (shop.living(), shop.sealed()) == (0, 0)
+    assert Lease.objects.get().state == "withdrawn"
+    assert usage.last_use(shop.key.pk) is None
+
+
+def test_a_right_that_runs_out_while_the_provider_answers_gives_nothing(shop, monkeypatch):
+    mint = minting.mint
+
+    def slow(**asked):
+        minted = mint(**asked)
+        Grant.objects.update(ends_at=shop.now + timedelta(milliseconds=20))
+        time.sleep(0.05)
+        return minted
+
+    monkeypatch.setattr(minting, "mint", slow)
+    with pytest.raises(NotVisible):
+        shop.take()
+    assert "may not use" in Lease.objects.get().cause
 
 
 def test_a_right_that_is_lost_while_the_provider_answers_gives_nothing(shop, monkeypatch):

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.db import transaction
 from django.test.utils import CaptureQueriesContext
 
 from keyvault.actions import new_key
+from keyvault.inventory import grants
+from keyvault.leases import selectors
 from keyvault.leases.models import Lease
+from keyvault.web import lease_parts
 from tests.keyvault.agents import builders
 from tests.keyvault.inventory import builders as declarations
-from tests.keyvault.leases.conftest import lending, proxy, server, shop
+from tests.keyvault.leases.conftest import OPTIONS, lending, proxy, server, shop
 from tests.keyvault.web.test_agents import _registry, client, confirmed, fake, house
 
 __all__ = ["_registry", "fake", "house", "lending", "proxy", "server", "shop"]
 pytestmark = pytest.mark.django_db
+
+
+def returned(shop, key, count: int, *, ago=timedelta()):
+    """Have leases of a key been taken and returned some time ago."""
+    at = shop.now - ago
+    later = at + timedelta(minutes=15)
+    Lease.objects.bulk_create(
+        Lease(
+            agent=shop.agent,
+            key=key,
+            state="returned",
+            created_at=at,
+            expires_at=later,
+            lapses_at=later,
+            ended_at=later,
+        )
+        for _ in range(count)
+    )
 
 
 def page(shop, person, path="/keys/shop-repository/leases/"):
@@ -141,16 +165,7 @@ def test_many_leases_cost_no_more_queries_than_few(shop, cast, django_assert_num
         with CaptureQueriesContext(connection) as few:
             browser.get(path)
         Lease.objects.filter(pk__in=[row.pk for row in rows]).update(state="open")
-        for _ in range(20):
-            Lease.objects.create(
-                agent=shop.agent,
-                key=shop.key,
-                state="returned",
-                created_at=shop.now,
-                expires_at=rows[0].expires_at,
-                lapses_at=rows[0].lapses_at,
-                ended_at=shop.now,
-            )
+        returned(shop, shop.key, 20)
         with django_assert_num_queries(len(few)):
             browser.get(path)
 
@@ -160,3 +175,25 @@ def test_leases_of_other_agents_are_not_on_an_agent_s_page(shop, cast):
     builders.granted(cast, other, shop.key)
     shop.take(token=builders.token(cast, other).token, scopes=["contents:read"])
     assert b"contents:read" not in page(shop, cast.alice, "/agents/refund-bot/").content
+
+
+def test_many_leases_of_hidden_keys_leave_room_for_those_of_visible_ones(shop, cast):
+    seen = shop.house.pull(name="shop-writer", connection=shop.where.slug, options=OPTIONS)
+    with transaction.atomic():
+        grants.grant(
+            key=seen,
+            holder=cast.erin,
+            permission="view",
+            reason="She looks after it.",
+            actor=builders.TESTS,
+            now=cast.now,
+        )
+    returned(shop, seen, 1, ago=timedelta(days=1))
+    returned(shop, shop.key, selectors.SHOWN)
+
+    [line] = lease_parts.of_agent(cast.erin, shop.agent)
+    assert (line.row.key, line.is_linked) == (seen, True)
+    text = page(shop, cast.erin, "/agents/refund-bot/").content.decode()
+    assert "shop-writer" in text
+    assert "shop-repository" not in text
+    assert len(lease_parts.of_agent(cast.alice, shop.agent)) == selectors.SHOWN
